@@ -1,0 +1,3 @@
+//! Channels: the adapter trait and the actor that drives an adapter.
+
+pub mod adapter;

@@ -1,0 +1,128 @@
+//! What the relay tells about deliveries: one record each, and the counts of a run.
+
+use serde::{Deserialize, Serialize};
+
+/// Where a delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryState {
+    /// Seen, not yet tried.
+    Queued,
+    /// An attempt is on its way.
+    Sending,
+    /// Failed for now; tried again at `next_attempt_at`.
+    Retrying,
+    /// Accepted by the platform, applied, or routed to another agent.
+    Delivered,
+    /// Will not be tried again unless it is replayed.
+    Dead,
+    /// Unknown whether sent: the host died, or the connection broke, in mid-send.
+    Ambiguous,
+    /// Kept back until an operator releases it.
+    Held,
+}
+
+impl DeliveryState {
+    /// All states, in the order of a message's life.
+    pub const ALL: [DeliveryState; 7] = [
+        DeliveryState::Queued,
+        DeliveryState::Sending,
+        DeliveryState::Retrying,
+        DeliveryState::Delivered,
+        DeliveryState::Dead,
+        DeliveryState::Ambiguous,
+        DeliveryState::Held,
+    ];
+
+    /// The state as text, as in the ledger and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DeliveryState::Queued => "queued",
+            DeliveryState::Sending => "sending",
+            DeliveryState::Retrying => "retrying",
+            DeliveryState::Delivered => "delivered",
+            DeliveryState::Dead => "dead",
+            DeliveryState::Ambiguous => "ambiguous",
+            DeliveryState::Held => "held",
+        }
+    }
+
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+/// One delivery as it is listed and shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryRecord {
+    /// The session that wrote the message.
+    pub session_id: String,
+    /// The message's id there.
+    pub message_id: String,
+    /// Position in the session.
+    pub seq: i64,
+    /// `chat`, `chat-sdk`, `system`, or what the row said.
+    pub kind: String,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// Tries so far.
+    pub attempts: u32,
+    /// Kind of the last failure.
+    pub error_class: Option<String>,
+    /// The last failure in words.
+    pub error: Option<String>,
+    /// Target channel type.
+    pub channel_type: Option<String>,
+    /// Target chat.
+    pub platform_id: Option<String>,
+    /// Target thread.
+    pub thread_id: Option<String>,
+    /// The platform's id of the delivered message.
+    pub platform_message_id: Option<String>,
+    /// When it is tried next, or not before; RFC 3339 UTC.
+    pub next_attempt_at: Option<String>,
+    /// When this record last changed; RFC 3339 UTC.
+    pub updated_at: String,
+}
+
+/// Which deliveries to list. Empty = all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryFilter {
+    /// Only these states; empty = every state.
+    pub states: Vec<DeliveryState>,
+    /// Only this session.
+    pub session_id: Option<String>,
+    /// Only this message id.
+    pub message_id: Option<String>,
+    /// At most so many, the most recently changed first.
+    pub limit: Option<u32>,
+}
+
+/// The counts of one run of `drain`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainReport {
+    /// Accepted by a channel in this run.
+    pub delivered: u64,
+    /// System actions applied in this run.
+    pub applied: u64,
+    /// Messages handed to another agent in this run.
+    pub routed: u64,
+    /// Given up in this run.
+    pub dead: u64,
+    /// Left: failed for now, tried again later.
+    pub retrying: u64,
+    /// Left: kept back until released, and messages in sessions that cannot be read.
+    pub held: u64,
+    /// Left: unknown whether sent.
+    pub ambiguous: u64,
+    /// Left: not due yet.
+    pub scheduled: u64,
+}
+
+impl DrainReport {
+    /// Whether nothing that was due is left.
+    pub fn is_complete(&self) -> bool {
+        self.retrying == 0 && self.held == 0 && self.ambiguous == 0
+    }
+}

@@ -1,0 +1,149 @@
+//! What an operator or an embedding application may choose.
+
+use crate::limits::Limits;
+use std::time::Duration;
+
+/// Everything that can be chosen about one relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Bounds on sizes, counts and concurrency.
+    pub limits: Limits,
+    /// When to try again, by kind of failure.
+    pub retry: RetrySchedules,
+    /// Time between two looks at every active session.
+    pub sweep_interval: Duration,
+    /// Time between two looks at a running session whose folder cannot be watched, and between two looks at
+    /// `v2.db` for new sessions.
+    pub poll_interval: Duration,
+    /// Whether session folders are watched for commits.
+    pub watch: Watch,
+    /// What a recorded attempt and outcome survive.
+    pub durability: Durability,
+    /// What happens to a message whose declared attachment is missing or refused.
+    pub missing_attachment: MissingAttachment,
+    /// IANA name of the time zone in which recurrences are read.
+    pub timezone: String,
+    /// A claim older than this, without a heartbeat since, is stale.
+    pub claim_stale_after: Duration,
+    /// An agent without a heartbeat for this long is stopped.
+    pub heartbeat_ceiling: Duration,
+    /// How often a message's stale claim is reset before the message counts as failed.
+    pub claim_tries_max: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            retry: RetrySchedules::default(),
+            sweep_interval: Duration::from_secs(60),
+            poll_interval: Duration::from_secs(1),
+            watch: Watch::Auto,
+            durability: Durability::Power,
+            missing_attachment: MissingAttachment::Dead,
+            timezone: "UTC".to_owned(),
+            claim_stale_after: Duration::from_secs(60),
+            heartbeat_ceiling: Duration::from_secs(30 * 60),
+            claim_tries_max: 5,
+        }
+    }
+}
+
+/// Whether session folders are watched for commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// Watched where the file system tells about changes, polled elsewhere.
+    Auto,
+    /// Never watched.
+    Poll,
+}
+
+/// What a recorded attempt and outcome survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// A power loss: each group of records is synced to the disk.
+    Power,
+    /// A killed process: records reach the kernel, nothing is synced.
+    Process,
+}
+
+/// What happens to a message whose declared attachment is missing or refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingAttachment {
+    /// The message is dead, with a reason.
+    Dead,
+    /// The message goes out without that file.
+    SendWithout,
+}
+
+/// When to try again, by kind of failure. Kinds that are not here are never retried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetrySchedules {
+    /// After [`crate::model::error::SendError::RateLimited`].
+    pub rate_limited: RetrySchedule,
+    /// After [`crate::model::error::SendError::Transient`], and after an ambiguous send that may be repeated.
+    pub transient: RetrySchedule,
+    /// After [`crate::model::error::SendError::Unauthorized`].
+    pub unauthorized: RetrySchedule,
+    /// After [`crate::model::error::SendError::Unavailable`].
+    pub unavailable: RetrySchedule,
+}
+
+impl Default for RetrySchedules {
+    fn default() -> Self {
+        let hour = Duration::from_secs(3600);
+        let day = 24 * hour;
+        let schedule = |attempts_max, base, delay_max| RetrySchedule {
+            attempts_max,
+            base,
+            delay_max,
+            give_up_after: day,
+        };
+        Self {
+            rate_limited: schedule(None, Duration::from_secs(1), hour),
+            transient: schedule(Some(10), Duration::from_secs(1), hour / 4),
+            unauthorized: schedule(None, Duration::from_secs(60), hour),
+            unavailable: RetrySchedule {
+                give_up_after: 7 * day,
+                ..schedule(None, Duration::from_secs(5), hour / 12)
+            },
+        }
+    }
+}
+
+/// Exponential backoff with full jitter, bounded by attempts and by age.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetrySchedule {
+    /// Most attempts, the first included; `None` = no bound by count.
+    pub attempts_max: Option<u32>,
+    /// Upper bound of the first delay; it doubles with each attempt.
+    pub base: Duration,
+    /// Upper bound of every delay. A platform's hint may be longer and is kept.
+    pub delay_max: Duration,
+    /// Age of a message, since the relay first saw it due, after which it is given up.
+    pub give_up_after: Duration,
+}
+
+/// What can be chosen about one channel account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelSettings {
+    /// What to do with a message of which it is unknown whether it was sent.
+    pub on_ambiguous: OnAmbiguous,
+}
+
+impl Default for ChannelSettings {
+    fn default() -> Self {
+        Self { on_ambiguous: OnAmbiguous::Auto }
+    }
+}
+
+/// What to do with a message of which it is unknown whether it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnAmbiguous {
+    /// Send again when the platform recognises the idempotency key, hold otherwise.
+    Auto,
+    /// Send again. The receiver may see it twice.
+    Resend,
+    /// Keep it as `ambiguous` until an operator decides. The lane goes on.
+    Hold,
+}

@@ -1,0 +1,2 @@
+//! The `nanorelay` program.
+fn main() {}
