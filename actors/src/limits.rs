@@ -7,8 +7,12 @@ use std::time::Duration;
 
 /// Rows read from one session in one cycle.
 pub const ROWS_PER_CYCLE_MAX: usize = 256;
+/// Content read from one session in one cycle, in bytes; the message that reaches it is the last of its batch.
+pub const BATCH_CONTENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Messages of one lane that are in memory at a time; the rest waits in the ledger.
 pub const LANE_WINDOW: usize = 64;
+/// Waiting messages of one session above which no more of its rows are read.
+pub const SESSION_BACKLOG_MAX: u64 = 20_000;
 /// Messages waiting in an actor's mailbox before senders are told that it is full.
 pub const MAILBOX_CAPACITY: usize = 4096;
 /// Outcomes written to one session's `inbound.db` in one transaction.
@@ -21,6 +25,8 @@ pub const ERROR_TEXT_BYTES_MAX: usize = 1000;
 pub const SESSION_LOCK_WAIT: Duration = Duration::from_millis(200);
 /// The longest run of one SQL statement on a session's database.
 pub const SESSION_STATEMENT_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a destination that the platform called gone (HTTP 410) is not tried again.
+pub const GONE_DESTINATION_REMEMBERED: Duration = Duration::from_secs(3600);
 
 /// The bounds that a user may set.
 #[derive(Debug, Clone, PartialEq, Eq)]

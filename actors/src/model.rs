@@ -1,6 +1,15 @@
-//! The pure part: identifiers, messages, routes, retries. No actors, no SQL, no clock.
+//! The pure part: identifiers, messages, routes, retries, tasks. No actors, no SQL, no clock.
 
+pub mod action;
+pub mod content;
 pub mod error;
 pub mod ids;
+pub mod lanes;
 pub mod message;
+pub mod recurrence;
+pub mod retry;
+pub mod route;
+pub mod staleness;
+pub mod task;
+mod text;
 pub mod time;

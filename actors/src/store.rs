@@ -1,3 +1,17 @@
 //! SQLite and files. Plain synchronous code: actors decide who runs it and where.
 
+pub mod attachments;
+pub mod central;
 pub mod error;
+pub mod host_lock;
+pub mod inbound;
+pub mod lease;
+pub mod ledger;
+pub mod open;
+pub mod outbound;
+#[cfg(test)]
+mod seed_schema;
+pub mod session_dir;
+pub mod session_store;
+mod sql;
+mod vfs;

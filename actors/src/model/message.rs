@@ -37,6 +37,16 @@ pub enum RowFault {
         /// Size allowed.
         limit: u64,
     },
+    /// A column other than the content is larger than an id may be.
+    #[error("column {column} has {bytes} bytes, the limit is {limit}")]
+    ColumnTooLong {
+        /// Name of the column.
+        column: &'static str,
+        /// Size found.
+        bytes: u64,
+        /// Size allowed.
+        limit: u64,
+    },
     /// A column holds a blob, a number or bytes that are not UTF-8.
     #[error("column {column} is not text")]
     NotText {
@@ -71,7 +81,7 @@ pub enum Lane {
 
 /// Separates the parts of a lane's key. A control character: ids from NanoClaw never hold one, and one that
 /// does can only merge lanes of its own session.
-const KEY_SEPARATOR: char = '\u{1f}';
+pub(crate) const KEY_SEPARATOR: char = '\u{1f}';
 
 impl Lane {
     /// The lane as one text, unique within its session: the form in which the ledger keeps it.

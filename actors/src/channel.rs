@@ -1,3 +1,0 @@
-//! Channels: the adapter trait and the actor that drives an adapter.
-
-pub mod adapter;

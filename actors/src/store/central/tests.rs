@@ -1,0 +1,256 @@
+use super::*;
+use crate::model::ids::{ChannelType, MessageId, PlatformId};
+use crate::store::seed_schema;
+
+const NOW: Timestamp = Timestamp::from_ms(1_795_333_635_501);
+
+const WORLD: &str = "
+INSERT INTO agent_groups (id, name, folder, created_at) VALUES
+  ('ag-main', 'Main', 'main', ''), ('ag-helper', 'Helper', 'helper', ''), ('ag-stranger', 'Stranger', 'stranger', '');
+INSERT INTO messaging_groups (id, channel_type, platform_id, created_at) VALUES
+  ('mg-discord', 'discord', 'discord:100:200', ''), ('mg-slack', 'slack', 'slack:C0OPS', ''),
+  ('mg-telegram', 'telegram', 'telegram:999', '');
+INSERT INTO messaging_group_agents (id, messaging_group_id, agent_group_id, created_at) VALUES
+  ('mga-1', 'mg-discord', 'ag-main', ''), ('mga-2', 'mg-slack', 'ag-main', '');
+INSERT INTO sessions
+  (id, agent_group_id, messaging_group_id, thread_id, status, container_status, last_active, created_at) VALUES
+  ('main', 'ag-main', 'mg-discord', 'thread-1', 'active', 'running', NULL, '2026-11-22T07:46:48.194Z'),
+  ('ops', 'ag-main', 'mg-slack', NULL, 'active', 'idle', '2026-11-22 08:00:00', '2026-11-22 07:46:49'),
+  ('old', 'ag-main', NULL, NULL, 'closed', NULL, NULL, '2026-11-23T00:00:00Z'),
+  ('helper', 'ag-helper', NULL, NULL, 'active', 'stopped', NULL, 'no time'),
+  ('private', 'ag-helper', 'mg-telegram', NULL, 'active', 'stopped', NULL, 'no time');";
+
+const DESTINATIONS: &str = "
+INSERT INTO agent_destinations VALUES
+  ('ag-main', 'ops', 'channel', 'mg-slack', ''), ('ag-main', 'helper', 'agent', 'ag-helper', ''),
+  ('ag-helper', 'gone', 'channel', 'mg-gone', ''), ('ag-helper', 'nobody', 'agent', 'ag-gone', '');";
+
+struct World {
+    _dir: tempfile::TempDir,
+    central: Central,
+    /// Another process.
+    other: Connection,
+}
+
+fn world(schema: impl FnOnce(&Connection)) -> World {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let other = Connection::open_with_flags(dir.path().join(FILE_NAME), flags).unwrap();
+    schema(&other);
+    other.execute_batch(WORLD).unwrap();
+    let central = Central::open(dir.path()).unwrap();
+    World { _dir: dir, central, other }
+}
+
+fn current() -> World {
+    let world = world(|conn| create_central_schema(conn).unwrap());
+    world.other.execute_batch("PRAGMA foreign_keys = off").unwrap();
+    world.other.execute_batch(DESTINATIONS).unwrap();
+    world
+}
+
+fn seed() -> World {
+    world(|conn| conn.execute_batch(seed_schema::CENTRAL).unwrap())
+}
+
+fn session(text: &str) -> SessionId {
+    SessionId::new(text).unwrap()
+}
+
+fn group(text: &str) -> AgentGroupId {
+    AgentGroupId::new(text).unwrap()
+}
+
+fn may_send(snapshot: &CentralSnapshot, from: &str, channel: &str, platform: &str) -> bool {
+    let (channel, platform) = (ChannelType::new(channel).unwrap(), PlatformId::new(platform).unwrap());
+    snapshot.may_send(&session(from), &channel, &platform)
+}
+
+#[test]
+fn a_missing_file_is_an_error_and_stays_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(Central::open(dir.path()), Err(StoreError::Missing(_))));
+    assert!(!dir.path().join(FILE_NAME).exists());
+}
+
+#[test]
+fn a_file_that_is_no_database_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(
+        dir.path().join(FILE_NAME),
+        "no database at all, but long enough to be read as a header".repeat(20),
+    )
+    .unwrap();
+    let opened = Central::open(dir.path()).and_then(|central| central.load_snapshot());
+    assert!(opened.is_err());
+}
+
+#[test]
+fn a_session_is_read_with_its_chat_and_state() {
+    let snapshot = current().central.load_snapshot().unwrap();
+    assert_eq!(snapshot.sessions.len(), 5);
+    let main = &snapshot.sessions[&session("main")];
+    assert_eq!(main.own_chat.as_ref().unwrap().1.as_str(), "discord:100:200");
+    assert_eq!(main.thread_id.as_ref().unwrap().as_str(), "thread-1");
+    assert_eq!((main.status, main.container_status), (SessionStatus::Active, ContainerStatus::Running));
+    assert_eq!(main.created_at, Some(Timestamp::from_ms(1_795_333_608_194)));
+    let ops = &snapshot.sessions[&session("ops")];
+    assert_eq!((ops.container_status, ops.thread_id.as_ref()), (ContainerStatus::Idle, None));
+    assert_eq!(ops.last_active, Some(Timestamp::from_ms(1_795_334_400_000)));
+    let old = &snapshot.sessions[&session("old")];
+    assert_eq!((old.status, old.container_status), (SessionStatus::Closed, ContainerStatus::Stopped));
+    assert_eq!(snapshot.groups[&group("ag-main")].name, "Main");
+}
+
+#[test]
+fn a_session_may_write_to_its_own_chat_and_to_destinations_only() {
+    let snapshot = current().central.load_snapshot().unwrap();
+    assert!(may_send(&snapshot, "main", "discord", "discord:100:200"), "own chat");
+    assert!(may_send(&snapshot, "main", "slack", "slack:C0OPS"), "destination");
+    assert!(!may_send(&snapshot, "ops", "discord", "discord:100:200"), "wired, but no destination");
+    assert!(!may_send(&snapshot, "main", "telegram", "telegram:999"));
+    assert!(!may_send(&snapshot, "main", "discord", "slack:C0OPS"), "both parts must match");
+    assert!(may_send(&snapshot, "private", "telegram", "telegram:999"));
+    assert!(!may_send(&snapshot, "nobody", "slack", "slack:C0OPS"));
+}
+
+#[test]
+fn groups_may_write_to_themselves_and_to_destinations_only() {
+    let snapshot = current().central.load_snapshot().unwrap();
+    let may = |from: &str, to: &str| snapshot.may_message(&group(from), &group(to));
+    assert!(may("ag-main", "ag-helper"));
+    assert!(!may("ag-helper", "ag-main"));
+    assert!(may("ag-stranger", "ag-stranger"));
+    assert!(!may("ag-main", "ag-stranger"));
+    assert!(!may("ag-helper", "ag-gone"));
+}
+
+#[test]
+fn in_files_of_the_seed_wired_chats_are_open_and_other_agents_are_not() {
+    let snapshot = seed().central.load_snapshot().unwrap();
+    assert!(may_send(&snapshot, "ops", "discord", "discord:100:200"));
+    assert!(!may_send(&snapshot, "helper", "discord", "discord:100:200"));
+    assert!(!snapshot.may_message(&group("ag-main"), &group("ag-helper")));
+    assert!(snapshot.may_message(&group("ag-main"), &group("ag-main")));
+    assert_eq!(snapshot.skipped, []);
+}
+
+#[test]
+fn the_newest_active_session_is_found_by_instant_and_then_by_id() {
+    let snapshot = current().central.load_snapshot().unwrap();
+    let newest = |name: &str| Some(snapshot.newest_active_session(&group(name))?.id.as_str());
+    assert_eq!(newest("ag-main"), Some("ops"), "as text, the ISO form would be the newest");
+    assert_eq!(newest("ag-helper"), Some("private"), "unreadable times fall back to the id");
+    assert_eq!(newest("ag-stranger"), None);
+    assert_eq!(newest("ag-gone"), None);
+}
+
+#[test]
+fn rows_with_unusable_ids_are_skipped_with_a_reason() {
+    let world = current();
+    world
+        .other
+        .execute_batch(
+            "INSERT INTO agent_groups VALUES ('../up', 'Up', 'up', NULL, '');
+             INSERT INTO messaging_groups (id, channel_type, platform_id, created_at) VALUES ('mg-x', '', 'p', '');
+             INSERT INTO sessions (id, agent_group_id, created_at) VALUES ('a/b', 'ag-main', ''), ('s', '../up', '');",
+        )
+        .unwrap();
+    let snapshot = world.central.load_snapshot().unwrap();
+    let skipped: Vec<_> = snapshot.skipped.iter().map(|(what, why)| format!("{what}: {why}")).collect();
+    assert_eq!(
+        skipped,
+        [
+            r#"agent group "../up": id "../up" is not a plain file name"#,
+            r#"chat "mg-x": id is empty"#,
+            r#"destination of "ag-helper": channel "mg-gone": its target is unknown"#,
+            r#"destination of "ag-helper": agent "ag-gone": its target is unknown"#,
+            r#"session "a/b": id "a/b" is not a plain file name"#,
+            r#"session "s": id "../up" is not a plain file name"#,
+        ]
+    );
+    assert_eq!(snapshot.sessions.len(), 5);
+}
+
+#[test]
+fn the_version_changes_with_every_commit_of_anybody() {
+    let world = current();
+    let first = world.central.data_version().unwrap();
+    assert_eq!(world.central.data_version().unwrap(), first);
+    world.other.execute_batch("UPDATE sessions SET status = 'closed' WHERE id = 'main'").unwrap();
+    let second = world.central.data_version().unwrap();
+    assert_ne!(second, first);
+    assert_eq!(world.central.load_snapshot().unwrap().version, second);
+    world.central.touch_last_active(&session("ops"), NOW).unwrap();
+    assert_ne!(world.central.data_version().unwrap(), second);
+}
+
+#[test]
+fn a_session_is_created_once_and_its_state_is_kept() {
+    let World { central, .. } = &current();
+    let new = NewSession {
+        id: session("new"),
+        agent_group_id: group("ag-helper"),
+        messaging_group_id: Some("mg-slack".to_owned()),
+        thread_id: None,
+    };
+    assert!(central.create_session(&new, NOW).unwrap());
+    assert!(!central.create_session(&new, NOW).unwrap());
+    assert!(central.set_container_status(&new.id, ContainerStatus::Running).unwrap());
+    assert!(central.touch_last_active(&new.id, NOW).unwrap());
+    assert!(!central.set_container_status(&session("nobody"), ContainerStatus::Idle).unwrap());
+    let snapshot = central.load_snapshot().unwrap();
+    let facts = snapshot.newest_active_session(&group("ag-helper")).unwrap();
+    assert_eq!((&facts.id, facts.container_status), (&new.id, ContainerStatus::Running));
+    assert_eq!((facts.created_at, facts.last_active), (Some(NOW), Some(NOW)));
+    assert_eq!(facts.own_chat.as_ref().unwrap().0.as_str(), "slack");
+    let orphan = NewSession { agent_group_id: group("ag-gone"), id: session("orphan"), ..new };
+    assert!(central.create_session(&orphan, NOW).is_err());
+}
+
+#[test]
+fn a_question_is_recorded_once_and_its_id_is_never_taken_over() {
+    let question = |from: &str, message: &str| PendingQuestion {
+        question_id: "q-1".to_owned(),
+        session_id: session(from),
+        message_out_id: MessageId::new(message).unwrap(),
+        platform_id: Some("slack:C0OPS".to_owned()),
+        channel_type: Some("slack".to_owned()),
+        thread_id: None,
+        title: "Confirm".to_owned(),
+        options_json: "[]".to_owned(),
+        created_at: NOW,
+    };
+    for World { central, other, .. } in &[current(), seed()] {
+        let insert = |from: &str, message: &str| central.insert_question(&question(from, message)).unwrap();
+        assert_eq!(insert("main", "m-1"), QuestionInsert::Inserted);
+        assert_eq!(insert("main", "m-1"), QuestionInsert::Same);
+        assert_eq!(insert("main", "m-2"), QuestionInsert::Taken);
+        assert_eq!(insert("ops", "m-1"), QuestionInsert::Taken);
+        let row: (String, String) = other
+            .query_row("SELECT session_id, created_at FROM pending_questions", [], |row| row.try_into())
+            .unwrap();
+        assert_eq!(row, ("main".to_owned(), "2026-11-22T07:47:15.501Z".to_owned()));
+    }
+    let World { central, other, .. } = &current();
+    other.execute_batch("DROP TABLE pending_questions").unwrap();
+    assert_eq!(central.insert_question(&question("main", "m-1")).unwrap(), QuestionInsert::NoTable);
+}
+
+#[test]
+fn thousands_of_sessions_share_their_groups() {
+    let world = current();
+    world
+        .other
+        .execute_batch(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+             INSERT INTO sessions (id, agent_group_id, messaging_group_id, created_at)
+             SELECT 'sess-' || i, 'ag-main', 'mg-slack', '2026-11-24T00:00:00Z' FROM n",
+        )
+        .unwrap();
+    let snapshot = world.central.load_snapshot().unwrap();
+    assert_eq!(snapshot.sessions.len(), 20_005);
+    let texts: std::collections::HashSet<*const u8> =
+        snapshot.sessions.values().map(|facts| facts.agent_group_id.as_str().as_ptr()).collect();
+    assert_eq!(texts.len(), 2, "one text for each group");
+}

@@ -1,0 +1,77 @@
+//! When an agent has something to do.
+
+use crate::model::time::Timestamp;
+use crate::store::error::StoreError;
+use crate::store::sql::{Cell, bounded, cell, prepare_either};
+use rusqlite::Connection;
+
+/// The earliest planned work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NextDue {
+    /// The earliest `process_after` of what waits, in the past or in the future; `None` when nothing has one.
+    pub at: Option<Timestamp>,
+    /// Rows whose `process_after` is not a time. They never run.
+    pub unparseable: usize,
+}
+
+/// Everything that would wake the agent. Rows of kind `system` do not: only the tool that waits for one takes it,
+/// and a container that is woken for its sake finds nothing to do.
+const WAKING: &str = concat!(
+    "SELECT ",
+    bounded!("process_after"),
+    " FROM messages_in
+     WHERE status IN ('pending','paused') AND status = 'pending' AND trigger = 1 AND kind <> 'system'"
+);
+/// In files of the seed every row wakes.
+const WAKING_SEED: &str = concat!(
+    "SELECT ",
+    bounded!("process_after"),
+    " FROM messages_in
+     WHERE status IN ('pending','paused') AND status = 'pending' AND kind <> 'system'"
+);
+
+/// When a row is due.
+enum Due {
+    Now,
+    At(Timestamp),
+    Never,
+}
+
+fn each_waking(conn: &Connection, mut see: impl FnMut(Due)) -> Result<(), StoreError> {
+    let mut statement = prepare_either(conn, WAKING, WAKING_SEED)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        see(match cell(row, 0)? {
+            Cell::Null => Due::Now,
+            Cell::Text(text) => Timestamp::parse(text).map_or(Due::Never, Due::At),
+            Cell::Integer(_) | Cell::TooLong(_) | Cell::NotText => Due::Never,
+        });
+    }
+    Ok(())
+}
+
+/// When the earliest of the messages is due that wait for their time. Those without a time are due now and are
+/// counted by [`due_count`] only.
+pub fn next_due(conn: &Connection) -> Result<NextDue, StoreError> {
+    let mut next = NextDue::default();
+    each_waking(conn, |due| match due {
+        Due::Now => {}
+        Due::At(at) => next.at = Some(next.at.map_or(at, |earliest| earliest.min(at))),
+        Due::Never => next.unparseable += 1,
+    })?;
+    Ok(next)
+}
+
+/// How many messages are due and would wake the agent.
+pub fn due_count(conn: &Connection, now: Timestamp) -> Result<usize, StoreError> {
+    let mut count = 0;
+    each_waking(conn, |due| {
+        let is_due = match due {
+            Due::Now => true,
+            Due::At(at) => at <= now,
+            Due::Never => false,
+        };
+        count += usize::from(is_due);
+    })?;
+    Ok(count)
+}

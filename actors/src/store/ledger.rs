@@ -1,0 +1,146 @@
+//! The ledger: `DATA/nanorelay.db`, host-private, the truth about every delivery.
+//!
+//! [`LedgerWriter`] is the one connection that writes; the group-committing handle in [`crate::ledger`] owns it.
+//! [`LedgerReader`] is a small pool of read-only connections for lists and projections.
+//!
+//! Two levels of durability: a committed record has reached the kernel and survives `kill -9`;
+//! [`LedgerSync::sync`] makes everything committed before it survive a power loss.
+
+mod admit;
+mod attempt;
+mod operate;
+mod read;
+mod schema;
+mod session;
+
+pub use admit::{Admission, Admitted, InitialState};
+pub use attempt::{Begin, Effect, Outcome};
+pub use operate::{parse_state, state_of};
+pub use read::{LedgerReader, Left, PendingDelivery, Unprojected};
+pub use session::{ImportedDelivery, SessionCursor};
+
+use super::error::StoreError;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Name of the ledger's file in the data directory.
+pub const LEDGER_FILE: &str = "nanorelay.db";
+
+/// The connection that writes the ledger.
+pub struct LedgerWriter {
+    connection: Connection,
+    sync: Arc<LedgerSync>,
+}
+
+/// Makes committed records survive a power loss.
+#[derive(Debug)]
+pub struct LedgerSync {
+    write_ahead_log: File,
+}
+
+impl LedgerSync {
+    /// Syncs everything that was committed before this call to the disk.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.write_ahead_log
+            .sync_data()
+            .map_err(|source| StoreError::Io { context: "sync nanorelay.db-wal".to_owned(), source })
+    }
+}
+
+impl LedgerWriter {
+    /// Opens the ledger of a data directory, creating it when there is none.
+    ///
+    /// A damaged file is an error and stays untouched: the ledger is what keeps messages from being sent twice.
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        let path = data_dir.join(LEDGER_FILE);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let connection = Connection::open_with_flags(canonical(&path)?, flags).map_err(damaged)?;
+        // `synchronous=NORMAL` never syncs at a commit in WAL mode; `LedgerSync` does, once for a whole group.
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000;
+                 PRAGMA wal_autocheckpoint=2000; PRAGMA journal_size_limit=67108864;",
+            )
+            .map_err(damaged)?;
+        schema::create_or_check(&connection)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        // SQLite keeps its locks on the database and its index, never on the log: a second descriptor of the
+        // log is harmless.
+        let log_path = data_dir.join(format!("{LEDGER_FILE}-wal"));
+        let write_ahead_log = File::options()
+            .read(true)
+            .open(&log_path)
+            .map_err(|source| StoreError::Io { context: format!("open {}", log_path.display()), source })?;
+        Ok(Self { connection, sync: Arc::new(LedgerSync { write_ahead_log }) })
+    }
+
+    /// The means to sync what was committed, usable from another thread while this one goes on writing.
+    pub fn sync_handle(&self) -> Arc<LedgerSync> {
+        Arc::clone(&self.sync)
+    }
+
+    /// Starts a transaction. Many operations of many sessions share one.
+    pub fn transaction(&mut self) -> Result<LedgerTransaction<'_>, StoreError> {
+        let transaction = Transaction::new(&mut self.connection, TransactionBehavior::Immediate)?;
+        Ok(LedgerTransaction { transaction })
+    }
+}
+
+/// One transaction on the ledger.
+pub struct LedgerTransaction<'ledger> {
+    pub(in crate::store::ledger) transaction: Transaction<'ledger>,
+}
+
+impl LedgerTransaction<'_> {
+    /// Commits: the records have reached the kernel.
+    pub fn commit(self) -> Result<(), StoreError> {
+        Ok(self.transaction.commit()?)
+    }
+
+    /// Runs one operation; when it fails, nothing of it stays, and the others of the group are untouched.
+    pub fn operation<T>(
+        &mut self,
+        run: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.transaction.execute_batch("SAVEPOINT operation")?;
+        let result = run(self);
+        let end =
+            if result.is_ok() { "RELEASE operation" } else { "ROLLBACK TO operation; RELEASE operation" };
+        self.transaction.execute_batch(end)?;
+        result
+    }
+}
+
+impl LedgerTransaction<'_> {
+    /// Undoes an operation that panicked in mid-way.
+    pub fn abandon_operation(&mut self) -> Result<(), StoreError> {
+        Ok(self.transaction.execute_batch("ROLLBACK TO operation; RELEASE operation")?)
+    }
+}
+
+/// The path with links in its folders resolved: SQLite refuses to open through any link.
+fn canonical(path: &Path) -> Result<PathBuf, StoreError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = folder
+        .canonicalize()
+        .map_err(|source| StoreError::Io { context: format!("open {}", folder.display()), source })?;
+    Ok(folder.join(LEDGER_FILE))
+}
+
+fn damaged(error: rusqlite::Error) -> StoreError {
+    use rusqlite::ErrorCode;
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            StoreError::Corrupt { file: LEDGER_FILE.to_owned(), reason: error.to_string() }
+        }
+        _ => StoreError::Sqlite(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

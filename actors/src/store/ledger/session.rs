@@ -1,0 +1,184 @@
+//! What the ledger knows of a session besides its deliveries: cursor, quarantine, claims it has reset.
+
+use super::LedgerTransaction;
+use crate::model::error::ErrorClass;
+use crate::model::ids::{AgentGroupId, MessageId, SessionId};
+use crate::model::time::Timestamp;
+use crate::store::error::StoreError;
+use crate::store::outbound::Cursor;
+use rusqlite::{OptionalExtension, params};
+
+/// How far a session has been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionCursor {
+    /// Rows up to here are in the ledger.
+    pub cursor: Cursor,
+    /// Rows up to this seq that are not in the ledger were settled before the ledger saw them.
+    pub low_water_seq: i64,
+}
+
+/// One row that was settled before the ledger existed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedDelivery {
+    /// The message.
+    pub message_id: MessageId,
+    /// Its seq.
+    pub seq: i64,
+    /// The platform's id, when recorded.
+    pub platform_message_id: Option<String>,
+    /// Whether the earlier host gave up on it.
+    pub failed: bool,
+}
+
+impl LedgerTransaction<'_> {
+    /// Counts a start of the host. Attempts that a former incarnation left unfinished become `ambiguous`, or
+    /// `queued` again where `may_resend` says for their channel type that a second send is allowed.
+    /// Returns how many became ambiguous.
+    pub fn begin_incarnation(
+        &mut self,
+        now: Timestamp,
+        may_resend: &dyn Fn(&str) -> bool,
+    ) -> Result<usize, StoreError> {
+        self.transaction.execute("UPDATE host SET value = value + 1 WHERE key = 'incarnation'", [])?;
+        let mut statement = self
+            .transaction
+            .prepare("SELECT DISTINCT coalesce(channel_type, '') FROM deliveries WHERE state = 'sending'")?;
+        let types: Vec<String> =
+            statement.query_map([], |row| row.get(0))?.collect::<Result<_, rusqlite::Error>>()?;
+        let mut ambiguous = 0;
+        for channel_type in types {
+            if may_resend(&channel_type) {
+                self.transaction.execute(
+                    "UPDATE deliveries SET state = 'queued', updated_at = ?2
+                     WHERE state = 'sending' AND coalesce(channel_type, '') = ?1",
+                    params![channel_type, now.as_ms()],
+                )?;
+            } else {
+                ambiguous += self.transaction.execute(
+                    "UPDATE deliveries SET state = 'ambiguous', error_class = ?3,
+                       error = 'the host ended in mid-send', updated_at = ?2
+                     WHERE state = 'sending' AND coalesce(channel_type, '') = ?1",
+                    params![channel_type, now.as_ms(), ErrorClass::Ambiguous.as_str()],
+                )?;
+            }
+        }
+        Ok(ambiguous)
+    }
+
+    /// How far the session has been read; `None` when the ledger has never seen it.
+    pub fn session_cursor(&mut self, session: &SessionId) -> Result<Option<SessionCursor>, StoreError> {
+        let mut statement = self.transaction.prepare_cached(
+            "SELECT cursor_seq, cursor_rowid, low_water_seq FROM sessions
+             WHERE session_id = ?1 AND cursor_seq >= 0",
+        )?;
+        let cursor = statement
+            .query_row([session.as_str()], |row| {
+                Ok(SessionCursor {
+                    cursor: Cursor { seq: row.get(0)?, rowid: row.get(1)? },
+                    low_water_seq: row.get(2)?,
+                })
+            })
+            .optional()?;
+        Ok(cursor)
+    }
+
+    /// Takes over what an earlier host delivered in a session that the ledger sees for the first time.
+    ///
+    /// Everything up to `low_water_seq` counts as settled; `imported` are the settled rows above it and all
+    /// failed ones, which stay listed as dead.
+    pub fn import_session(
+        &mut self,
+        session: &SessionId,
+        group: &AgentGroupId,
+        low_water_seq: i64,
+        imported: &[ImportedDelivery],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.transaction.execute(
+            "INSERT INTO sessions
+               (session_id, agent_group_id, cursor_seq, cursor_rowid, low_water_seq, updated_at)
+             VALUES (?1, ?2, ?3, 0, ?3, ?4)
+             ON CONFLICT(session_id) DO UPDATE SET cursor_seq = ?3, low_water_seq = ?3, updated_at = ?4
+             WHERE cursor_seq < 0",
+            params![session.as_str(), group.as_str(), low_water_seq, now.as_ms()],
+        )?;
+        self.import_deliveries(session, imported, now)
+    }
+
+    /// Records deliveries that another host made, so that they are not made again.
+    pub fn import_deliveries(
+        &mut self,
+        session: &SessionId,
+        imported: &[ImportedDelivery],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut insert = self.transaction.prepare_cached(
+            "INSERT OR IGNORE INTO deliveries
+               (session_id, message_id, seq, kind, lane, state, effect, error_class, error,
+                platform_message_id, first_due_at, updated_at)
+             VALUES (?1, ?2, ?3, 'imported', 'imported', ?4, ?5, ?6, ?7, ?8, ?9, ?9)",
+        )?;
+        for delivery in imported {
+            let (state, effect, class, reason) = if delivery.failed {
+                let reason = "marked as failed by an earlier host";
+                ("dead", None, Some(ErrorClass::Imported.as_str()), Some(reason))
+            } else {
+                ("delivered", Some("imported"), None, None)
+            };
+            insert.execute(params![
+                session.as_str(),
+                delivery.message_id.as_str(),
+                delivery.seq,
+                state,
+                effect,
+                class,
+                reason,
+                delivery.platform_message_id,
+                now.as_ms(),
+            ])?;
+        }
+        Ok(())
+    }
+
+    /// Records that a session cannot be served and why, or that it can be again.
+    pub fn set_quarantine(
+        &mut self,
+        session: &SessionId,
+        group: &AgentGroupId,
+        reason: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        match reason {
+            None => self.transaction.execute(
+                "UPDATE sessions SET quarantine_reason = NULL, updated_at = ?2
+                 WHERE session_id = ?1 AND quarantine_reason IS NOT NULL",
+                params![session.as_str(), now.as_ms()],
+            )?,
+            // A session that was never read has no row yet. A cursor below every seq marks it as not imported.
+            Some(reason) => self.transaction.execute(
+                "INSERT INTO sessions
+                   (session_id, agent_group_id, cursor_seq, cursor_rowid, low_water_seq, quarantine_reason,
+                    updated_at)
+                 VALUES (?1, ?2, -1, 0, -1, ?3, ?4)
+                 ON CONFLICT(session_id) DO UPDATE SET quarantine_reason = ?3, updated_at = ?4",
+                params![session.as_str(), group.as_str(), reason, now.as_ms()],
+            )?,
+        };
+        Ok(())
+    }
+
+    /// Notes that a claim was reset: its row stays in outbound.db, which is not ours to write.
+    pub fn note_claim_reset(
+        &mut self,
+        session: &SessionId,
+        message: &MessageId,
+        claimed_at: &str,
+    ) -> Result<(), StoreError> {
+        self.transaction.execute(
+            "INSERT INTO claim_resets VALUES (?1, ?2, ?3)
+             ON CONFLICT(session_id, message_id) DO UPDATE SET claimed_at = excluded.claimed_at",
+            params![session.as_str(), message.as_str(), claimed_at],
+        )?;
+        Ok(())
+    }
+}

@@ -1,0 +1,271 @@
+use super::*;
+use crate::model::error::ErrorClass;
+use crate::model::ids::{AgentGroupId, ChannelType, MessageId, PlatformId, SessionId};
+use crate::model::message::{DeliveryKey, Destination, Lane};
+use crate::model::time::Timestamp;
+use crate::report::{DeliveryFilter, DeliveryState};
+use crate::store::outbound::Cursor;
+use tempfile::TempDir;
+
+struct Fixture {
+    folder: TempDir,
+    writer: LedgerWriter,
+}
+
+fn at(ms: i64) -> Timestamp {
+    Timestamp::from_ms(ms)
+}
+
+fn session() -> SessionId {
+    SessionId::new("sess-1").unwrap()
+}
+
+fn id(name: &str) -> MessageId {
+    MessageId::new(name).unwrap()
+}
+
+fn key(name: &str) -> DeliveryKey {
+    DeliveryKey { session_id: session(), message_id: id(name) }
+}
+
+fn lane() -> Lane {
+    Lane::Channel(Destination {
+        channel_type: ChannelType::new("slack").unwrap(),
+        platform_id: PlatformId::new("slack:C1").unwrap(),
+        thread_id: None,
+    })
+}
+
+fn admission(name: &str, seq: i64) -> Admission {
+    Admission {
+        message_id: id(name),
+        seq,
+        kind: "chat".to_owned(),
+        lane: lane(),
+        channel_type: Some("slack".to_owned()),
+        platform_id: Some("slack:C1".to_owned()),
+        thread_id: None,
+        has_files: false,
+        initial: InitialState::Due,
+    }
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = LedgerWriter::open(folder.path()).unwrap();
+        Self { folder, writer }
+    }
+
+    fn write<T>(&mut self, work: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError>) -> T {
+        let mut transaction = self.writer.transaction().unwrap();
+        let value = transaction.operation(work).unwrap();
+        transaction.commit().unwrap();
+        value
+    }
+
+    fn admit(&mut self, admissions: &[Admission]) -> Vec<Admitted> {
+        let group = AgentGroupId::new("ag-main").unwrap();
+        let seq = admissions.iter().map(|admission| admission.seq).max().unwrap_or(0);
+        self.write(|ledger| {
+            ledger.admit(&session(), &group, admissions, Cursor { seq, rowid: seq }, 0, at(1000))
+        })
+    }
+
+    fn reader(&self) -> LedgerReader {
+        LedgerReader::open(self.folder.path()).unwrap()
+    }
+
+    fn states(&self) -> Vec<(String, DeliveryState, u32)> {
+        let mut records = self.reader().deliveries(&DeliveryFilter::default()).unwrap();
+        records.sort_by_key(|record| record.seq);
+        records.into_iter().map(|record| (record.message_id, record.state, record.attempts)).collect()
+    }
+}
+
+fn done() -> Outcome {
+    Outcome::Done { effect: Effect::Delivered, platform_message_id: Some("p1".to_owned()), projected: false }
+}
+
+#[test]
+fn a_message_lives_from_queued_to_delivered_and_is_projected_once() {
+    let mut ledger = Fixture::new();
+    assert_eq!(ledger.admit(&[admission("a", 1)]), [Admitted::New]);
+    let begun = ledger.write(|ledger| ledger.begin_attempt(&key("a"), at(2000)));
+    assert_eq!(begun, Begin::Started { attempt: 1, first_due: at(1000) });
+    assert!(ledger.write(|ledger| ledger.finish(&session(), &id("a"), &done(), at(3000))));
+    let unprojected = ledger.reader().unprojected(&session(), 10).unwrap();
+    assert_eq!(unprojected.len(), 1);
+    assert_eq!(unprojected[0].platform_message_id.as_deref(), Some("p1"));
+    ledger.write(|ledger| ledger.mark_projected(&session(), &[(id("a"), DeliveryState::Delivered)]));
+    assert!(ledger.reader().unprojected(&session(), 10).unwrap().is_empty());
+    assert_eq!(ledger.states(), [("a".to_owned(), DeliveryState::Delivered, 1)]);
+}
+
+#[test]
+fn a_message_is_admitted_once_and_attempted_by_one() {
+    let mut ledger = Fixture::new();
+    ledger.admit(&[admission("a", 1)]);
+    assert_eq!(ledger.admit(&[admission("a", 1)]), [Admitted::Known(DeliveryState::Queued)]);
+    ledger.write(|ledger| ledger.begin_attempt(&key("a"), at(0)));
+    let second = ledger.write(|ledger| ledger.begin_attempt(&key("a"), at(0)));
+    assert_eq!(second, Begin::Refused(DeliveryState::Sending));
+    let unknown = ledger.write(|ledger| ledger.begin_attempt(&key("b"), at(0)));
+    assert_eq!(unknown, Begin::Unknown);
+}
+
+#[test]
+fn a_delivered_message_stays_delivered_whatever_comes_later() {
+    let mut ledger = Fixture::new();
+    ledger.admit(&[admission("a", 1)]);
+    ledger.write(|ledger| ledger.finish(&session(), &id("a"), &done(), at(1)));
+    let dead = Outcome::Dead {
+        class: ErrorClass::Permanent,
+        reason: "late".to_owned(),
+        attempted: true,
+        projected: false,
+    };
+    assert!(!ledger.write(|ledger| ledger.finish(&session(), &id("a"), &dead, at(2))));
+    assert!(!ledger.write(|ledger| ledger.replay(&key("a"), at(3))));
+    assert_eq!(ledger.states()[0].1, DeliveryState::Delivered);
+}
+
+#[test]
+fn a_host_that_died_in_mid_send_leaves_an_ambiguous_message_unless_it_may_be_resent() {
+    for (may_resend, expected) in [(false, DeliveryState::Ambiguous), (true, DeliveryState::Queued)] {
+        let mut ledger = Fixture::new();
+        ledger.admit(&[admission("a", 1), admission("b", 3)]);
+        ledger.write(|ledger| ledger.begin_attempt(&key("a"), at(0)));
+        let ambiguous = ledger.write(|ledger| ledger.begin_incarnation(at(5), &|_| may_resend));
+        assert_eq!(ambiguous, usize::from(!may_resend));
+        assert_eq!(ledger.states()[0].1, expected);
+        assert_eq!(ledger.states()[1].1, DeliveryState::Queued);
+    }
+}
+
+#[test]
+fn an_unsent_try_is_not_counted_and_a_retry_is_listed_with_its_time() {
+    let mut ledger = Fixture::new();
+    ledger.admit(&[admission("a", 1)]);
+    ledger.write(|ledger| ledger.begin_attempt(&key("a"), at(0)));
+    let retry = Outcome::Retry {
+        at: at(9_000),
+        counts_attempt: false,
+        class: ErrorClass::Unavailable,
+        reason: "down".to_owned(),
+    };
+    ledger.write(|ledger| ledger.finish(&session(), &id("a"), &retry, at(1)));
+    assert_eq!(ledger.states(), [("a".to_owned(), DeliveryState::Retrying, 0)]);
+    let page = ledger.reader().lane_page(&session(), &lane().key(), 10, at(2)).unwrap();
+    assert_eq!(page[0].next_attempt_at, Some(at(9_000)));
+}
+
+#[test]
+fn a_scheduled_message_holds_up_nobody_and_counts_as_scheduled() {
+    let mut ledger = Fixture::new();
+    let later = Admission { initial: InitialState::Scheduled(at(50_000)), ..admission("later", 1) };
+    ledger.admit(&[later, admission("now", 3)]);
+    let page = |now| ledger.reader().lane_page(&session(), &lane().key(), 10, now).unwrap();
+    let ids = |page: Vec<PendingDelivery>| -> Vec<String> {
+        page.into_iter().map(|delivery| delivery.message_id.to_string()).collect()
+    };
+    assert_eq!(ids(page(at(49_999))), ["now"]);
+    assert_eq!(ids(page(at(50_000))), ["later", "now"]);
+    let left = ledger.reader().left(at(1_000)).unwrap();
+    assert_eq!((left.scheduled, left.due), (1, 1));
+    assert_eq!(ledger.reader().next_scheduled(&session(), at(1_000)).unwrap(), Some(at(50_000)));
+}
+
+#[test]
+fn what_an_earlier_host_delivered_is_not_new() {
+    let mut ledger = Fixture::new();
+    let group = AgentGroupId::new("ag-main").unwrap();
+    let imported = [
+        ImportedDelivery { message_id: id("c"), seq: 5, platform_message_id: None, failed: false },
+        ImportedDelivery { message_id: id("b"), seq: 3, platform_message_id: None, failed: true },
+    ];
+    ledger.write(|ledger| ledger.import_session(&session(), &group, 3, &imported, at(0)));
+    let known = ledger.write(|ledger| ledger.session_cursor(&session())).unwrap();
+    assert_eq!(known.low_water_seq, 3);
+    let admissions = [admission("a", 1), admission("b", 3), admission("c", 5), admission("d", 7)];
+    let answers = ledger
+        .write(|ledger| ledger.admit(&session(), &group, &admissions, Cursor { seq: 7, rowid: 4 }, 3, at(1)));
+    assert_eq!(
+        answers,
+        [
+            Admitted::BelowLowWater,
+            Admitted::Known(DeliveryState::Dead),
+            Admitted::Known(DeliveryState::Delivered),
+            Admitted::New
+        ]
+    );
+}
+
+#[test]
+fn a_quarantined_session_that_was_never_read_is_still_imported_later() {
+    let mut ledger = Fixture::new();
+    let group = AgentGroupId::new("ag-main").unwrap();
+    ledger.write(|ledger| ledger.set_quarantine(&session(), &group, Some("damaged"), at(0)));
+    assert_eq!(ledger.write(|ledger| ledger.session_cursor(&session())), None);
+    assert_eq!(ledger.reader().left(at(0)).unwrap().held, 1);
+    ledger.write(|ledger| ledger.import_session(&session(), &group, 9, &[], at(1)));
+    assert_eq!(ledger.write(|ledger| ledger.session_cursor(&session())).unwrap().low_water_seq, 9);
+    ledger.write(|ledger| ledger.set_quarantine(&session(), &group, None, at(2)));
+    assert!(ledger.reader().quarantined().unwrap().is_empty());
+}
+
+#[test]
+fn a_failed_operation_leaves_nothing_and_spares_its_group() {
+    let mut ledger = Fixture::new();
+    let mut transaction = ledger.writer.transaction().unwrap();
+    let group = AgentGroupId::new("ag-main").unwrap();
+    let failed = transaction.operation(|ledger| {
+        ledger.admit(&session(), &group, &[admission("bad", 1)], Cursor::default(), 0, at(0))?;
+        Err::<(), _>(StoreError::Limit("injected".to_owned()))
+    });
+    assert!(failed.is_err());
+    transaction
+        .operation(|ledger| {
+            ledger.admit(&session(), &group, &[admission("good", 3)], Cursor::default(), 0, at(0))
+        })
+        .unwrap();
+    transaction.commit().unwrap();
+    assert_eq!(ledger.states().len(), 1);
+    assert_eq!(ledger.states()[0].0, "good");
+}
+
+#[test]
+fn replay_puts_the_dead_back_with_fresh_attempts() {
+    let mut ledger = Fixture::new();
+    ledger.admit(&[admission("a", 1)]);
+    ledger.write(|ledger| ledger.begin_attempt(&key("a"), at(0)));
+    let dead = Outcome::Dead {
+        class: ErrorClass::Permanent,
+        reason: "no".to_owned(),
+        attempted: true,
+        projected: false,
+    };
+    ledger.write(|ledger| ledger.finish(&session(), &id("a"), &dead, at(1)));
+    let filter = DeliveryFilter { states: vec![DeliveryState::Dead], ..DeliveryFilter::default() };
+    let (sessions, count) = ledger.write(|ledger| ledger.replay_matching(&filter, at(2)));
+    assert_eq!((sessions, count), (vec![session()], 1));
+    assert_eq!(ledger.states(), [("a".to_owned(), DeliveryState::Queued, 0)]);
+    assert!(ledger.reader().unprojected(&session(), 10).unwrap().is_empty());
+}
+
+#[test]
+fn a_file_that_is_no_ledger_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(LEDGER_FILE);
+    std::fs::write(&path, vec![b'x'; 9000]).unwrap();
+    assert!(matches!(LedgerWriter::open(folder.path()), Err(StoreError::Corrupt { .. })));
+    assert_eq!(std::fs::read(&path).unwrap(), vec![b'x'; 9000]);
+}
+
+#[test]
+fn a_ledger_of_a_newer_version_is_refused() {
+    let ledger = Fixture::new();
+    ledger.writer.connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(ledger.writer);
+    assert!(matches!(LedgerWriter::open(ledger.folder.path()), Err(StoreError::Schema { .. })));
+}

@@ -1,0 +1,182 @@
+//! Checks that the tables of a session file are what their names promise.
+
+use super::classify;
+use crate::store::error::StoreError;
+use crate::store::session_dir::SessionFile;
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+
+/// The most objects (tables, indexes, triggers, views) that a session file may hold. The real ones have ten.
+pub const SCHEMA_OBJECTS_MAX: usize = 200;
+
+/// A table and the columns that every version of it has.
+struct Table {
+    name: &'static str,
+    /// Files of the first version lack the others.
+    is_required: bool,
+    columns: &'static [&'static str],
+}
+
+const INBOUND: [Table; 4] = [
+    Table {
+        name: "messages_in",
+        is_required: true,
+        columns: &[
+            "id",
+            "seq",
+            "kind",
+            "timestamp",
+            "status",
+            "process_after",
+            "recurrence",
+            "tries",
+            "platform_id",
+            "channel_type",
+            "thread_id",
+            "content",
+        ],
+    },
+    Table { name: "delivered", is_required: true, columns: &["message_out_id", "delivered_at"] },
+    Table {
+        name: "destinations",
+        is_required: false,
+        columns: &["name", "display_name", "type", "channel_type", "platform_id", "agent_group_id"],
+    },
+    Table {
+        name: "session_routing",
+        is_required: false,
+        columns: &["id", "channel_type", "platform_id", "thread_id"],
+    },
+];
+
+const OUTBOUND: [Table; 4] = [
+    Table {
+        name: "messages_out",
+        is_required: true,
+        columns: &[
+            "id",
+            "seq",
+            "in_reply_to",
+            "timestamp",
+            "deliver_after",
+            "recurrence",
+            "kind",
+            "platform_id",
+            "channel_type",
+            "thread_id",
+            "content",
+        ],
+    },
+    Table { name: "processing_ack", is_required: true, columns: &["message_id", "status", "status_changed"] },
+    Table { name: "session_state", is_required: false, columns: &["key", "value", "updated_at"] },
+    Table {
+        name: "container_state",
+        is_required: false,
+        columns: &["id", "current_tool", "tool_declared_timeout_ms", "tool_started_at", "updated_at"],
+    },
+];
+
+/// Checks every table of a session file that we use: a real table, with its columns, and nothing that runs when it
+/// is read or written.
+///
+/// Tables and columns that first-version files lack may be missing. Other objects may exist, up to
+/// [`SCHEMA_OBJECTS_MAX`] altogether; they are never touched.
+pub fn check_schema(connection: &Connection, file: SessionFile) -> Result<(), StoreError> {
+    let tables: &[Table] = match file {
+        SessionFile::Inbound => &INBOUND,
+        SessionFile::Outbound => &OUTBOUND,
+        _ => return Err(unexpected(file, "is no database".to_owned())),
+    };
+    let found = check_objects(connection, file, tables)?;
+    for (table, found) in tables.iter().zip(found) {
+        if found {
+            check_columns(connection, file, table)?;
+        } else if table.is_required {
+            return Err(unexpected(file, format!("table {} is missing", table.name)));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn too_many_objects(file: SessionFile) -> StoreError {
+    unexpected(file, format!("more than {SCHEMA_OBJECTS_MAX} objects"))
+}
+
+/// Looks at all objects; tells which of `tables` are there.
+fn check_objects(
+    connection: &Connection,
+    file: SessionFile,
+    tables: &[Table],
+) -> Result<Vec<bool>, StoreError> {
+    let failed = |error| classify(file, error);
+    let mut found = vec![false; tables.len()];
+    // The beginning of the SQL is SQLite's own normalised text; nothing but a real table has this one.
+    let mut statement = connection
+        .prepare(
+            "SELECT type, name, tbl_name, rootpage, substr(sql, 1, 13) = 'CREATE TABLE ' FROM sqlite_schema",
+        )
+        .map_err(failed)?;
+    let mut rows = statement.query([]).map_err(failed)?;
+    let mut count = 0;
+    while let Some(row) = rows.next().map_err(failed)? {
+        count += 1;
+        if count > SCHEMA_OBJECTS_MAX {
+            return Err(too_many_objects(file));
+        }
+        let text = |column| row.get_ref(column).map(lossy).map_err(failed);
+        let (kind, name, owner) = (text(0)?, text(1)?, text(2)?);
+        let index_of = |name: &str| tables.iter().position(|table| table.name.eq_ignore_ascii_case(name));
+        match kind.as_str() {
+            "trigger" if index_of(&owner).is_some() => {
+                return Err(unexpected(file, format!("trigger {name:.64} on table {owner}")));
+            }
+            "index" | "trigger" => {}
+            _ => {
+                let Some(index) = index_of(&name) else { continue };
+                let root_page: Option<i64> = row.get(3).map_err(failed)?;
+                let is_plain: Option<bool> = row.get(4).map_err(failed)?;
+                if kind != "table" || is_plain != Some(true) || root_page.is_none_or(|page| page <= 0) {
+                    return Err(unexpected(file, format!("{name} is not an ordinary table")));
+                }
+                if let Some(found) = found.get_mut(index) {
+                    *found = true;
+                }
+            }
+        }
+    }
+    if count == 0 {
+        return Err(unexpected(file, "the file is empty or has no tables".to_owned()));
+    }
+    Ok(found)
+}
+
+fn check_columns(connection: &Connection, file: SessionFile, table: &Table) -> Result<(), StoreError> {
+    let failed = |error| classify(file, error);
+    let mut statement = connection.prepare(&format!("PRAGMA table_xinfo({})", table.name)).map_err(failed)?;
+    let mut rows = statement.query([]).map_err(failed)?;
+    let mut missing = table.columns.to_vec();
+    while let Some(row) = rows.next().map_err(failed)? {
+        let name = lossy(row.get_ref("name").map_err(failed)?);
+        let hidden: i64 = row.get("hidden").map_err(failed)?;
+        if hidden != 0 {
+            return Err(unexpected(file, format!("column {name:.64} of table {} is computed", table.name)));
+        }
+        missing.retain(|column| !column.eq_ignore_ascii_case(&name));
+    }
+    match missing.first() {
+        Some(column) => Err(unexpected(file, format!("table {} has no column {column}", table.name))),
+        None => Ok(()),
+    }
+}
+
+/// A value that should be text, whatever the file says.
+fn lossy(value: ValueRef<'_>) -> String {
+    match value {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        _ => String::new(),
+    }
+}
+
+fn unexpected(file: SessionFile, reason: String) -> StoreError {
+    StoreError::Schema { file: file.name().to_owned(), reason }
+}

@@ -1,0 +1,134 @@
+//! The open databases of one session, owned by whoever owns the session.
+
+use super::error::StoreError;
+use super::lease::SessionLease;
+use super::open::{self, InboundAccess, SessionConnection};
+use super::session_dir::{FileIdentity, SessionDir, SessionFile};
+use super::{inbound, outbound};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use std::sync::Arc;
+
+/// A session's folder and the handles to its two databases, opened when needed.
+pub struct SessionStore {
+    directory: Arc<SessionDir>,
+    outbound: Option<SessionConnection>,
+    inbound: Option<SessionConnection>,
+    inbound_is_writable: bool,
+    /// Which file was used last: errors of statements are about it.
+    last_used: SessionFile,
+    _lease: SessionLease,
+}
+
+impl SessionStore {
+    /// Nothing is opened yet.
+    pub fn new(directory: Arc<SessionDir>, lease: SessionLease) -> Self {
+        let last_used = SessionFile::Outbound;
+        Self {
+            directory,
+            outbound: None,
+            inbound: None,
+            inbound_is_writable: false,
+            last_used,
+            _lease: lease,
+        }
+    }
+
+    /// The session's folder.
+    pub fn directory(&self) -> &Arc<SessionDir> {
+        &self.directory
+    }
+
+    /// Closes both databases; the next use opens them again.
+    pub fn close(&mut self) {
+        self.outbound = None;
+        self.inbound = None;
+    }
+
+    /// Names the kind of an error that a statement gave. To be called on the thread that ran it.
+    pub fn classify(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Sqlite(error) => open::classify(self.last_used, error),
+            other => other,
+        }
+    }
+
+    /// `outbound.db`, read-only. A file that was replaced is opened anew.
+    pub fn outbound(&mut self) -> Result<&Connection, StoreError> {
+        self.last_used = SessionFile::Outbound;
+        let current = self.current(SessionFile::Outbound)?;
+        let usable = self.outbound.take().filter(|opened| is_still(opened, &current));
+        let connection = match usable {
+            Some(connection) => connection,
+            None => open::open_outbound(&self.directory)?,
+        };
+        Ok(self.outbound.insert(connection))
+    }
+
+    /// `inbound.db` for reading.
+    pub fn inbound(&mut self) -> Result<&Connection, StoreError> {
+        Ok(&*self.opened_inbound(false)?)
+    }
+
+    /// Runs `write` in one transaction on `inbound.db`, after bringing a seed-era file to the current form.
+    pub fn write<T>(
+        &mut self,
+        write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let connection = self.opened_inbound(true)?;
+        let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
+        let value = write(&transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    }
+
+    /// Rolls back what a killed agent left half-written in `outbound.db`. Only while no agent runs.
+    pub fn roll_back_outbound(&mut self) -> Result<(), StoreError> {
+        self.outbound = None;
+        open::rollback_hot_journal(&self.directory)
+    }
+
+    fn opened_inbound(&mut self, writable: bool) -> Result<&mut SessionConnection, StoreError> {
+        self.last_used = SessionFile::Inbound;
+        let current = self.current(SessionFile::Inbound)?;
+        let is_enough = self.inbound_is_writable || !writable;
+        let usable = self.inbound.take().filter(|opened| is_enough && is_still(opened, &current));
+        let connection = match usable {
+            Some(connection) => connection,
+            None => {
+                self.inbound_is_writable = writable;
+                self.open_inbound(writable)?
+            }
+        };
+        Ok(self.inbound.insert(connection))
+    }
+
+    fn open_inbound(&self, writable: bool) -> Result<SessionConnection, StoreError> {
+        if !writable {
+            return open::open_inbound(&self.directory, InboundAccess::ReadOnly);
+        }
+        let connection = open::open_inbound(&self.directory, InboundAccess::ReadWrite)?;
+        if !inbound::needs_upgrade(&connection)? {
+            return Ok(connection);
+        }
+        inbound::upgrade(&connection)?;
+        // Opened anew, so that the schema is checked in its new form.
+        drop(connection);
+        open::open_inbound(&self.directory, InboundAccess::ReadWrite)
+    }
+
+    fn current(&self, file: SessionFile) -> Result<FileIdentity, StoreError> {
+        self.directory.identity(file)?.ok_or_else(|| StoreError::Missing(file.name().to_owned()))
+    }
+}
+
+fn is_still(opened: &SessionConnection, current: &FileIdentity) -> bool {
+    opened.identity().is_ok_and(|identity| identity.is_same_file(current))
+}
+
+/// Makes both databases, in the current form, in a folder that was just made.
+pub fn create_session_files(directory: &Arc<SessionDir>) -> Result<(), StoreError> {
+    let connection = open::create_inbound(directory)?;
+    inbound::create_schema(&connection)?;
+    let connection = open::create_outbound(directory)?;
+    outbound::create_schema(&connection)
+}
