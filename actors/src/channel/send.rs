@@ -1,0 +1,298 @@
+//! One attempt from the record before it to the record after it.
+//!
+//! It runs as a task of its own: when the channel's actor dies in mid-send, the outcome is recorded all the
+//! same.
+
+use super::account::{ChannelAccount, InFlight};
+use super::adapter::{Attachment, Delivery};
+use super::queue::QueuedDelivery;
+use crate::engine::Engine;
+use crate::limits::GONE_DESTINATION_REMEMBERED;
+use crate::model::error::{ErrorClass, LimitScope, Receipt, SendError};
+use crate::model::ids::PathComponent;
+use crate::model::message::DeliveryKey;
+use crate::model::retry::{self, RetryDecision};
+use crate::model::time::Timestamp;
+use crate::session::messages::{Settled, Settlement};
+use crate::settings::MissingAttachment;
+use crate::store::attachments;
+use crate::store::error::StoreError;
+use crate::store::ledger::{Begin, Effect, Outcome};
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the lane must know about an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Attempted {
+    /// The message is settled; the lane goes on.
+    Settled,
+    /// Try it again, not before `at`; with a hint, others must wait too.
+    RetryAt { at: Timestamp, blocks: Option<LimitScope> },
+}
+
+/// The pause before another try when the attempt could not be recorded.
+const UNRECORDED_ATTEMPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Makes one attempt at `item`.
+pub(super) async fn attempt(
+    engine: Arc<Engine>,
+    account: Arc<ChannelAccount>,
+    item: QueuedDelivery,
+) -> Attempted {
+    let key = item.key();
+    let in_flight = match account.start_send(&key) {
+        Ok(in_flight) => in_flight,
+        Err(earlier) => {
+            // The task of an earlier life of the channel's actor is still at it.
+            let _ = earlier.await;
+            tell_session(&engine, &item, Settlement::LookAgain).await;
+            return Attempted::Settled;
+        }
+    };
+    let attachments = match open_attachments(&engine, &item).await {
+        Ok(attachments) => attachments,
+        Err(reason) => return give_up(&engine, &item, ErrorClass::Attachment, reason).await,
+    };
+    let now = engine.now();
+    if account.is_gone(&item.destination.channel_type, &item.destination.platform_id, now) {
+        let reason = "the platform said that this destination is gone".to_owned();
+        return give_up(&engine, &item, ErrorClass::DestinationGone, reason).await;
+    }
+    match engine
+        .ledger
+        .record_durably({
+            let key = key.clone();
+            move |ledger| ledger.begin_attempt(&key, now)
+        })
+        .await
+    {
+        Ok(Begin::Started { attempt, first_due }) => {
+            let delivery = delivery(&item, attempt, attachments);
+            engine.statistics.count_attempt();
+            let result = call_adapter(&engine, &account, delivery).await;
+            settle(&engine, &account, &item, in_flight, result, (attempt, first_due)).await
+        }
+        Ok(Begin::Refused(_) | Begin::Unknown) => {
+            tell_session(&engine, &item, Settlement::LookAgain).await;
+            Attempted::Settled
+        }
+        Err(error) => {
+            // Without the record there is no attempt: nothing was sent.
+            slog::error!(engine.logger, "attempt not recorded, not sent"; "session" => %key.session_id,
+                "msg_id" => %key.message_id, "error" => %error);
+            Attempted::RetryAt { at: engine.now().plus(UNRECORDED_ATTEMPT_PAUSE), blocks: None }
+        }
+    }
+}
+
+async fn call_adapter(
+    engine: &Engine,
+    account: &ChannelAccount,
+    delivery: Delivery,
+) -> Result<Receipt, SendError> {
+    let adapter = Arc::clone(&account.adapter);
+    // A task of its own, so that a panic in the adapter is an answer and not the end of this function.
+    let mut call = actix_rt::spawn(async move { adapter.send(&delivery).await });
+    let timeout = engine.settings.limits.send_timeout;
+    match tokio::time::timeout(timeout, &mut call).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(SendError::Ambiguous { reason: "the channel adapter panicked".to_owned() }),
+        Err(_) => {
+            call.abort();
+            Err(SendError::Ambiguous { reason: format!("no answer within {} s", timeout.as_secs_f64()) })
+        }
+    }
+}
+
+async fn settle(
+    engine: &Arc<Engine>,
+    account: &ChannelAccount,
+    item: &QueuedDelivery,
+    in_flight: InFlight,
+    result: Result<Receipt, SendError>,
+    (attempt, first_due): (u32, Timestamp),
+) -> Attempted {
+    let now = engine.now();
+    let error = match result {
+        Ok(receipt) => {
+            let outcome = Outcome::Done {
+                effect: Effect::Delivered,
+                platform_message_id: receipt.platform_message_id,
+                projected: false,
+            };
+            engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
+            drop(in_flight);
+            engine.statistics.count_effect(Effect::Delivered);
+            slog::info!(engine.logger, "delivered"; "session" => %item.session_id, "msg_id" => %item.message_id,
+                "channel" => %item.destination.channel_type, "attempt" => attempt);
+            tell_session(engine, item, Settlement::Final).await;
+            return Attempted::Settled;
+        }
+        Err(error) => error,
+    };
+    let class = error.class();
+    let random = |bound_ms: u64| fastrand::u64(0..=bound_ms);
+    let decision =
+        retry::decide(&error, &engine.settings.retry, attempt, first_due, now, account.may_resend(), random);
+    slog::warn!(engine.logger, "attempt failed"; "session" => %item.session_id, "msg_id" => %item.message_id,
+        "channel" => %item.destination.channel_type, "attempt" => attempt, "class" => class.as_str(),
+        "error" => %error, "decision" => ?decision);
+    match decision {
+        RetryDecision::RetryAt { at, counts_attempt } => {
+            let outcome = Outcome::Retry { at, counts_attempt, class, reason: error.to_string() };
+            engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
+            Attempted::RetryAt { at, blocks: blocked_scope(&error) }
+        }
+        RetryDecision::Dead { reason } => {
+            if matches!(error, SendError::DestinationGone { .. }) {
+                let destination = item.destination.clone();
+                let until = now.plus(GONE_DESTINATION_REMEMBERED);
+                account.set_gone(destination.channel_type, destination.platform_id, until);
+            }
+            let outcome = Outcome::Dead { class, reason, attempted: true, projected: false };
+            engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
+            engine.statistics.count_dead(1);
+            tell_session(engine, item, Settlement::Final).await;
+            Attempted::Settled
+        }
+        RetryDecision::Ambiguous => {
+            let outcome = Outcome::Ambiguous { reason: error.to_string() };
+            engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
+            tell_session(engine, item, Settlement::Final).await;
+            Attempted::Settled
+        }
+    }
+}
+
+/// What else must wait after this failure.
+fn blocked_scope(error: &SendError) -> Option<LimitScope> {
+    match error {
+        SendError::RateLimited { scope, .. } => Some(*scope),
+        SendError::Unauthorized { .. } => Some(LimitScope::Account),
+        _ => None,
+    }
+}
+
+async fn give_up(
+    engine: &Arc<Engine>,
+    item: &QueuedDelivery,
+    class: ErrorClass,
+    reason: String,
+) -> Attempted {
+    slog::warn!(engine.logger, "given up"; "session" => %item.session_id, "msg_id" => %item.message_id,
+        "class" => class.as_str(), "error" => &reason);
+    let outcome = Outcome::Dead { class, reason, attempted: false, projected: false };
+    engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
+    engine.statistics.count_dead(1);
+    tell_session(engine, item, Settlement::Final).await;
+    Attempted::Settled
+}
+
+/// Tells the session's actor that a message is settled, or the registry when there is no such actor now.
+async fn tell_session(engine: &Arc<Engine>, item: &QueuedDelivery, settlement: Settlement) {
+    let settled = Settled {
+        lane_key: item.lane_key.clone(),
+        message_id: item.message_id.clone(),
+        settlement,
+        _token: engine.activity.token(),
+    };
+    if let Some(living) = engine.directory.session(&item.session_id)
+        && living.address.send(settled).await.is_ok()
+    {
+        return;
+    }
+    engine.hint(&item.session_id);
+}
+
+fn delivery(item: &QueuedDelivery, attempt: u32, attachments: Vec<Attachment>) -> Delivery {
+    Delivery {
+        session_id: item.session_id.clone(),
+        agent_group_id: item.agent_group_id.clone(),
+        message_id: item.message_id.clone(),
+        seq: item.seq,
+        destination: item.destination.clone(),
+        kind: Arc::clone(&item.kind),
+        content: Arc::clone(&item.content),
+        attachments,
+        attempt,
+        idempotency_key: idempotency_key(&item.key()),
+    }
+}
+
+/// The same for every attempt at a message: derived from its key.
+fn idempotency_key(key: &DeliveryKey) -> Arc<str> {
+    let mut hash = Sha256::new();
+    hash.update(key.session_id.as_str());
+    hash.update([0]);
+    hash.update(key.message_id.as_str());
+    let mut text = String::from("msg_");
+    for byte in &hash.finalize()[..16] {
+        let _ = write!(text, "{byte:02x}");
+    }
+    Arc::from(text)
+}
+
+async fn open_attachments(engine: &Arc<Engine>, item: &QueuedDelivery) -> Result<Vec<Attachment>, String> {
+    if item.files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (engine_inside, item) = (Arc::clone(engine), item.clone());
+    engine
+        .blocking
+        .run(move || open_declared_files(&engine_inside, &item))
+        .await
+        .unwrap_or_else(|error| Err(error.to_string()))
+}
+
+fn open_declared_files(engine: &Engine, item: &QueuedDelivery) -> Result<Vec<Attachment>, String> {
+    let limits = &engine.settings.limits;
+    if item.files.len() > limits.attachments_max {
+        return Err(format!("{} attachments, the limit is {}", item.files.len(), limits.attachments_max));
+    }
+    let directory = engine
+        .sessions_root
+        .session(&item.agent_group_id, &item.session_id)
+        .map_err(|error| error.to_string())?;
+    let mut attachments = Vec::with_capacity(item.files.len());
+    let mut total = 0_u64;
+    for declared in item.files.iter() {
+        let opened = open_declared_file(&directory, item, declared);
+        let (name, file, size) = match opened {
+            Ok(opened) => opened,
+            Err(_) if engine.settings.missing_attachment == MissingAttachment::SendWithout => continue,
+            Err(reason) => return Err(reason),
+        };
+        total = total.saturating_add(size);
+        if size > limits.attachment_bytes_max {
+            return Err(format!(
+                "attachment {declared:?} has {size} bytes, the limit is {}",
+                limits.attachment_bytes_max
+            ));
+        }
+        if total > limits.attachments_total_bytes_max {
+            return Err(format!(
+                "attachments have more than {} bytes together",
+                limits.attachments_total_bytes_max
+            ));
+        }
+        attachments.push(Attachment::new(name, size, file));
+    }
+    Ok(attachments)
+}
+
+fn open_declared_file(
+    directory: &crate::store::session_dir::SessionDir,
+    item: &QueuedDelivery,
+    declared: &str,
+) -> Result<(PathComponent, std::fs::File, u64), String> {
+    let refused = |reason: &dyn std::fmt::Display| format!("attachment {declared:?}: {reason}");
+    let name = PathComponent::new(declared).map_err(|error| refused(&error))?;
+    let folder = item.message_id.path_component().map_err(|error| refused(&error))?;
+    match attachments::open_outbox_file(directory, &folder, &name) {
+        Ok((file, size)) => Ok((name, file, size)),
+        Err(StoreError::Missing(_)) => Err(refused(&"the file does not exist")),
+        Err(error) => Err(refused(&error)),
+    }
+}

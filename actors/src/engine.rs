@@ -1,0 +1,128 @@
+//! What all actors of one relay share: settings, store, ledger, and each other's addresses.
+
+pub(crate) mod control;
+pub mod directory;
+pub mod hints;
+pub mod statistics;
+
+use crate::channel::account::ChannelAccounts;
+use crate::clock::SharedClock;
+use crate::engine::directory::Directory;
+use crate::engine::hints::Hints;
+use crate::engine::statistics::Statistics;
+use crate::ledger::Ledger;
+use crate::model::ids::{MessageId, SessionId};
+use crate::model::time::Timestamp;
+use crate::runtime::AgentRuntime;
+use crate::settings::Settings;
+use crate::store::central::{Central, CentralSnapshot};
+use crate::store::lease::SessionLeases;
+use crate::store::ledger::{LedgerReader, LedgerTransaction, Outcome};
+use crate::store::session_dir::SessionsRoot;
+use crate::supervise::activity::Activity;
+use crate::supervise::blocking::Blocking;
+use crate::supervise::exit_guard::{ActorName, ExitGuard, ExitReporter};
+use crate::system_action::SystemActions;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+/// The pauses between tries to record an outcome; the last one repeats.
+const RECORD_RETRY_PAUSES: [Duration; 4] =
+    [Duration::from_millis(20), Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
+
+/// The shared parts of one relay. Actors hold it behind an [`Arc`]; nothing here is global.
+pub struct Engine {
+    /// The folder that holds `v2.db` and `v2-sessions/`.
+    pub data_dir: PathBuf,
+    /// What the operator chose.
+    pub settings: Settings,
+    /// The zone in which recurrences are read.
+    pub timezone: jiff::tz::TimeZone,
+    /// Tells the time.
+    pub clock: SharedClock,
+    /// Where the relay logs.
+    pub logger: slog::Logger,
+    /// Writes the ledger.
+    pub ledger: Ledger,
+    /// Reads the ledger; on blocking threads only.
+    pub ledger_reader: LedgerReader,
+    /// Reads and writes `v2.db`; on blocking threads only.
+    pub central: Arc<Central>,
+    /// Opens session folders.
+    pub sessions_root: Arc<SessionsRoot>,
+    /// Runs what may wait for a disk or a lock.
+    pub blocking: Blocking,
+    /// Where the actors are.
+    pub directory: Directory,
+    /// Sessions that may have news.
+    pub hints: Hints,
+    /// Who owns which session.
+    pub leases: SessionLeases,
+    /// Counts the work going on.
+    pub activity: Activity,
+    /// Counts what happened.
+    pub statistics: Statistics,
+    /// The channel accounts and their adapters.
+    pub channels: ChannelAccounts,
+    /// Wakes and stops agents.
+    pub runtime: Arc<dyn AgentRuntime>,
+    /// Handlers of system actions beyond the task actions.
+    pub actions: SystemActions,
+    /// Reports actors' ends.
+    pub exits: ExitReporter,
+    /// Set when the relay is shutting down: nothing new is taken in.
+    pub stopping: AtomicBool,
+    pub(crate) snapshot: RwLock<Arc<CentralSnapshot>>,
+    pub(crate) incarnations: AtomicU64,
+}
+
+impl Engine {
+    /// The current instant.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The last known content of `v2.db`.
+    pub fn snapshot(&self) -> Arc<CentralSnapshot> {
+        Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the known content of `v2.db`.
+    pub fn set_snapshot(&self, snapshot: CentralSnapshot) {
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+    }
+
+    /// A guard for a new life of an actor.
+    pub fn guard(&self, name: ActorName) -> ExitGuard {
+        self.exits.guard(name, self.incarnations.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Whether the relay is shutting down.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Records an outcome, for as long as it takes: what was sent is never sent again because of a full disk.
+    pub async fn record_outcome(&self, session: &SessionId, message: &MessageId, outcome: Outcome) {
+        let mut tries = 0;
+        loop {
+            let now = self.now();
+            let operation = {
+                let (session, message, outcome) = (session.clone(), message.clone(), outcome.clone());
+                move |ledger: &mut LedgerTransaction<'_>| ledger.finish(&session, &message, &outcome, now)
+            };
+            let Err(error) = self.ledger.record(operation).await else { return };
+            slog::error!(self.logger, "outcome not recorded yet"; "session" => %session, "msg_id" => %message,
+                "error" => %error);
+            tokio::time::sleep(RECORD_RETRY_PAUSES[tries]).await;
+            tries = (tries + 1).min(RECORD_RETRY_PAUSES.len() - 1);
+        }
+    }
+
+    /// Says that a session may have news. Cheap, never blocks, safe from any thread.
+    pub fn hint(&self, session: &SessionId) {
+        self.hints.add(session.clone(), self.activity.token());
+    }
+}

@@ -1,0 +1,231 @@
+//! The group-committing writer of the ledger.
+//!
+//! Operations of all sessions queue up; whoever finds no writer at work starts one, which commits everything
+//! queued in one transaction, and goes on until the queue is empty. An idle ledger so answers at once, a busy
+//! one commits hundreds of records for the price of one. Syncing to the disk runs beside it: a record reaches
+//! the kernel without waiting for the disk, and one sync covers all records before it.
+
+use crate::settings::Durability;
+use crate::store::error::StoreError;
+use crate::store::ledger::{LedgerSync, LedgerTransaction, LedgerWriter};
+use crate::supervise::blocking::Blocking;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// Most operations in one transaction.
+const OPERATIONS_PER_TRANSACTION_MAX: usize = 2048;
+
+/// A record was not written. Nothing of the operation is in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("ledger: {0}")]
+pub struct LedgerError(pub String);
+
+/// The handle to the ledger's writer. Cheap to clone; used inside a tokio runtime.
+#[derive(Clone)]
+pub struct Ledger {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    durability: Durability,
+    sync: Arc<LedgerSync>,
+    sync_state: Mutex<SyncState>,
+}
+
+struct Queue {
+    operations: Vec<Box<dyn Operation>>,
+    /// Present while nobody writes.
+    writer: Option<LedgerWriter>,
+}
+
+#[derive(Default)]
+struct SyncState {
+    /// Number of the last committed transaction.
+    committed: u64,
+    /// Number of the last transaction that is known to be on the disk.
+    synced: u64,
+    syncing: bool,
+    waiting: Vec<(u64, oneshot::Sender<Result<(), LedgerError>>)>,
+}
+
+/// One queued operation: runs inside the group's transaction, answers after its commit.
+trait Operation: Send {
+    fn run(&mut self, transaction: &mut LedgerTransaction<'_>);
+    fn answer(self: Box<Self>, committed: &Result<u64, LedgerError>);
+}
+
+struct Queued<T, F> {
+    work: Option<F>,
+    result: Option<Result<T, LedgerError>>,
+    reply: oneshot::Sender<Result<(T, u64), LedgerError>>,
+}
+
+impl<T, F> Operation for Queued<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send,
+{
+    fn run(&mut self, transaction: &mut LedgerTransaction<'_>) {
+        let Some(work) = self.work.take() else { return };
+        // A panic in one session's operation must not take the group down.
+        let result = catch_unwind(AssertUnwindSafe(|| transaction.operation(work)));
+        self.result = Some(match result {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(LedgerError(error.to_string())),
+            Err(_) => match transaction.abandon_operation() {
+                Ok(()) => Err(LedgerError("the operation panicked".to_owned())),
+                Err(error) => Err(LedgerError(error.to_string())),
+            },
+        });
+    }
+
+    fn answer(self: Box<Self>, committed: &Result<u64, LedgerError>) {
+        let answer = match (committed, self.result) {
+            (Ok(number), Some(Ok(value))) => Ok((value, *number)),
+            (Ok(_), Some(Err(error))) => Err(error),
+            (Err(error), _) => Err(error.clone()),
+            (Ok(_), None) => Err(LedgerError("the operation was not run".to_owned())),
+        };
+        // The asker may be gone; the record stands all the same.
+        let _ = self.reply.send(answer);
+    }
+}
+
+impl Ledger {
+    /// Takes over the writing connection.
+    pub fn new(writer: LedgerWriter, durability: Durability) -> Self {
+        let sync = writer.sync_handle();
+        let queue = Mutex::new(Queue { operations: Vec::new(), writer: Some(writer) });
+        let sync_state = Mutex::default();
+        Self { shared: Arc::new(Shared { queue, durability, sync, sync_state }) }
+    }
+
+    /// Writes; when this returns, the record is in the kernel and survives `kill -9`.
+    pub async fn record<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.enqueue(work).await.map(|(value, _)| value)
+    }
+
+    /// Writes; when this returns, the record survives a power loss too, unless the settings ask for less.
+    pub async fn record_durably<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let (value, number) = self.enqueue(work).await?;
+        if self.shared.durability == Durability::Power {
+            self.synced(number).await?;
+        }
+        Ok(value)
+    }
+
+    /// Syncs all records to the disk, whatever the settings say.
+    pub async fn flush(&self) -> Result<(), LedgerError> {
+        let committed = lock(&self.shared.sync_state).committed;
+        self.synced(committed).await
+    }
+
+    async fn enqueue<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<(T, u64), LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        let operation = Box::new(Queued { work: Some(work), result: None, reply });
+        let idle_writer = {
+            let mut queue = lock(&self.shared.queue);
+            queue.operations.push(operation);
+            queue.writer.take()
+        };
+        if let Some(writer) = idle_writer {
+            let shared = Arc::clone(&self.shared);
+            Blocking::start_dedicated(move || shared.write_until_empty(writer));
+        }
+        answer.await.map_err(|_| LedgerError("the writer is gone".to_owned()))?
+    }
+
+    async fn synced(&self, number: u64) -> Result<(), LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        let start = {
+            let mut state = lock(&self.shared.sync_state);
+            if state.synced >= number {
+                return Ok(());
+            }
+            state.waiting.push((number, reply));
+            !std::mem::replace(&mut state.syncing, true)
+        };
+        if start {
+            let shared = Arc::clone(&self.shared);
+            Blocking::start_dedicated(move || shared.sync_until_nobody_waits());
+        }
+        answer.await.map_err(|_| LedgerError("the syncer is gone".to_owned()))?
+    }
+}
+
+impl Shared {
+    fn write_until_empty(&self, mut writer: LedgerWriter) {
+        loop {
+            let mut group = {
+                let mut queue = lock(&self.queue);
+                if queue.operations.is_empty() {
+                    queue.writer = Some(writer);
+                    return;
+                }
+                let size = queue.operations.len().min(OPERATIONS_PER_TRANSACTION_MAX);
+                queue.operations.drain(..size).collect::<Vec<_>>()
+            };
+            let committed = self.commit(&mut writer, &mut group);
+            for operation in group {
+                operation.answer(&committed);
+            }
+        }
+    }
+
+    fn commit(
+        &self,
+        writer: &mut LedgerWriter,
+        group: &mut [Box<dyn Operation>],
+    ) -> Result<u64, LedgerError> {
+        let failed = |error: StoreError| LedgerError(error.to_string());
+        let mut transaction = writer.transaction().map_err(failed)?;
+        for operation in group {
+            operation.run(&mut transaction);
+        }
+        transaction.commit().map_err(failed)?;
+        let mut state = lock(&self.sync_state);
+        state.committed += 1;
+        Ok(state.committed)
+    }
+
+    fn sync_until_nobody_waits(&self) {
+        loop {
+            let target = {
+                let mut state = lock(&self.sync_state);
+                if state.waiting.is_empty() {
+                    state.syncing = false;
+                    return;
+                }
+                state.committed
+            };
+            let result = self.sync.sync().map_err(|error| LedgerError(error.to_string()));
+            let mut state = lock(&self.sync_state);
+            if result.is_ok() {
+                state.synced = state.synced.max(target);
+            }
+            let (answered, waiting) =
+                std::mem::take(&mut state.waiting).into_iter().partition(|(number, _)| *number <= target);
+            state.waiting = waiting;
+            drop(state);
+            let answered: Vec<(u64, oneshot::Sender<_>)> = answered;
+            for (_, reply) in answered {
+                let _ = reply.send(result.clone());
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,361 @@
+//! The actor that knows every session: one entry each, exactly one [`SessionActor`] per running session, and one
+//! for any other session for as long as it has work.
+
+mod watch;
+
+use crate::engine::Engine;
+use crate::limits::MAILBOX_CAPACITY;
+use crate::model::ids::{AgentGroupId, SessionId};
+use crate::session::SessionActor;
+use crate::session::messages::{Accept, AgentMessage, Look, LookReason, Retire};
+use crate::store::central::{CentralSnapshot, ContainerStatus, SessionStatus};
+use crate::supervise::activity::ActivityToken;
+use crate::supervise::exit_guard::{ActorName, ExitGuard};
+use actix::{
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult, WrapFuture,
+};
+use serde::Serialize;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use self::watch::Watcher;
+
+/// Spawns, finds and retires session actors.
+pub struct RegistryActor {
+    engine: Arc<Engine>,
+    /// What is known of each session besides what `v2.db` says.
+    entries: HashMap<SessionId, Entry>,
+    /// Tells about changes in session folders; absent when folders are only polled.
+    watcher: Option<Watcher>,
+    /// Tells the supervisor about this actor's end.
+    _guard: ExitGuard,
+}
+
+/// One session.
+#[derive(Debug, Default)]
+struct Entry {
+    /// The life that messages are forwarded to.
+    incarnation: Option<u64>,
+    /// Messages forwarded to that life.
+    forwarded: u64,
+    /// Told to go; what comes now waits for the next life.
+    is_retiring: bool,
+    /// What waits for the next life.
+    waiting: Vec<Forward>,
+    /// Died too often; kept away until the supervisor says otherwise.
+    is_kept_away: bool,
+}
+
+/// A message for a session's actor.
+#[derive(Debug)]
+enum Forward {
+    Look(LookReason, ActivityToken),
+    Accept(AgentMessage),
+}
+
+/// Look at sessions that are due, from the task scheduler.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SessionsDue {
+    pub sessions: Vec<SessionId>,
+    pub _token: ActivityToken,
+}
+
+/// Hand a message to another agent's session.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct AcceptForSession {
+    pub target: SessionId,
+    pub message: AgentMessage,
+}
+
+/// A session's actor has nothing to do.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SessionIdle {
+    pub session_id: SessionId,
+    pub incarnation: u64,
+    pub received: u64,
+}
+
+/// A session's actor has ended, from the supervisor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SessionEnded {
+    pub session_id: SessionId,
+    pub incarnation: u64,
+    /// Whether it must come back by itself.
+    pub revive: bool,
+    /// Whether it may not come back for now.
+    pub keep_away: bool,
+    pub _token: ActivityToken,
+}
+
+/// Look at all sessions, or at the given ones.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LookAtSessions {
+    pub sessions: Option<Vec<SessionId>>,
+    pub reason: LookReason,
+    pub _token: ActivityToken,
+}
+
+/// `v2.db` was read again.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct CentralChanged {
+    pub snapshot: CentralSnapshot,
+}
+
+/// Hints have arrived.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct HintsArrived;
+
+/// Asks for a [`RegistrySnapshot`].
+#[derive(Message)]
+#[rtype(result = "RegistrySnapshot")]
+pub struct ObserveRegistry;
+
+/// The state of the registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RegistrySnapshot {
+    /// Sessions in `v2.db`.
+    pub sessions: usize,
+    /// Session actors that live.
+    pub living: usize,
+    /// Session folders that are watched.
+    pub watched: usize,
+}
+
+impl RegistryActor {
+    /// Starts the actor. Living session actors are taken over as they are.
+    pub(crate) fn launch(engine: &Arc<Engine>) -> Addr<Self> {
+        let guard = engine.guard(ActorName::Registry);
+        let engine_inside = Arc::clone(engine);
+        let address = RegistryActor::create(move |ctx: &mut Context<Self>| {
+            ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+            let watcher = Watcher::start(&engine_inside);
+            RegistryActor { engine: engine_inside, entries: HashMap::new(), watcher, _guard: guard }
+        });
+        engine.directory.set_registry(Some(address.clone()));
+        address
+    }
+
+    /// Forwards a message, starting the session's actor if there is none.
+    fn forward(&mut self, session: &SessionId, message: Forward) {
+        let Some(group) = self.group_of(session) else {
+            // Unknown to v2.db: dropping an agent's message drops its reply, which the sender hears.
+            return;
+        };
+        if self.engine.is_stopping() {
+            return;
+        }
+        let living = self.engine.directory.session(session);
+        let entry = self.entries.entry(session.clone()).or_default();
+        if entry.is_kept_away || entry.is_retiring {
+            entry.hold(message);
+            return;
+        }
+        let living = living.unwrap_or_else(|| SessionActor::launch(&self.engine, session, &group));
+        if entry.incarnation != Some(living.incarnation) {
+            entry.incarnation = Some(living.incarnation);
+            entry.forwarded = 0;
+        }
+        let sent = match message {
+            Forward::Look(reason, token) => living
+                .address
+                .try_send(Look { reason, _token: token.clone() })
+                .map_err(|_| Forward::Look(reason, token)),
+            Forward::Accept(message) => living
+                .address
+                .try_send(Accept { message })
+                .map_err(|error| Forward::Accept(error.into_inner().message)),
+        };
+        match sent {
+            Ok(()) => entry.forwarded += 1,
+            // It has just ended, or is flooded: its end, or the next look, takes care of what waits.
+            Err(message) => entry.hold(message),
+        }
+    }
+
+    fn group_of(&self, session: &SessionId) -> Option<AgentGroupId> {
+        self.engine.snapshot().sessions.get(session).map(|facts| facts.agent_group_id.clone())
+    }
+
+    fn look(&mut self, session: &SessionId, reason: LookReason) {
+        let token = self.engine.activity.token();
+        self.forward(session, Forward::Look(reason, token));
+    }
+
+    fn is_running(&self, session: &SessionId) -> bool {
+        self.engine.snapshot().sessions.get(session).is_some_and(|facts| {
+            facts.status == SessionStatus::Active && facts.container_status != ContainerStatus::Stopped
+        })
+    }
+
+    fn forward_waiting(&mut self, session: &SessionId) {
+        let waiting = match self.entries.get_mut(session) {
+            Some(entry) => std::mem::take(&mut entry.waiting),
+            None => return,
+        };
+        for message in waiting {
+            self.forward(session, message);
+        }
+    }
+
+    /// Watches the folders of all active sessions, and no others.
+    fn update_watches(&mut self) {
+        let snapshot = self.engine.snapshot();
+        if let Some(watcher) = &mut self.watcher {
+            watcher.set_sessions(&snapshot);
+        }
+    }
+}
+
+impl Entry {
+    fn hold(&mut self, message: Forward) {
+        // One look of each kind is enough; messages of other agents are all kept, each has its sender waiting.
+        if let Forward::Look(reason, _) = &message
+            && self.waiting.iter().any(|held| matches!(held, Forward::Look(other, _) if other == reason))
+        {
+            return;
+        }
+        self.waiting.push(message);
+    }
+}
+
+impl Actor for RegistryActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.update_watches();
+        // Hints are kept outside this actor, so that none is lost when it dies.
+        let engine = Arc::clone(&self.engine);
+        let address = ctx.address().downgrade();
+        let hints = async move {
+            loop {
+                engine.hints.arrived().await;
+                let Some(address) = address.upgrade() else { return };
+                if address.send(HintsArrived).await.is_err() {
+                    return;
+                }
+            }
+        };
+        ctx.spawn(hints.into_actor(self).map(|(), _, _| ()));
+        ctx.notify(HintsArrived);
+    }
+}
+
+impl Handler<HintsArrived> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, _: HintsArrived, _: &mut Self::Context) {
+        for (session, token) in self.engine.hints.take() {
+            self.forward(&session, Forward::Look(LookReason::Hint, token));
+        }
+    }
+}
+
+impl Handler<SessionsDue> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, message: SessionsDue, _: &mut Self::Context) {
+        for session in &message.sessions {
+            self.look(session, LookReason::Due);
+        }
+    }
+}
+
+impl Handler<AcceptForSession> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, message: AcceptForSession, _: &mut Self::Context) {
+        self.forward(&message.target, Forward::Accept(message.message));
+    }
+}
+
+impl Handler<SessionIdle> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, message: SessionIdle, _: &mut Self::Context) {
+        if self.is_running(&message.session_id) {
+            return;
+        }
+        let Some(living) = self.engine.directory.session(&message.session_id) else { return };
+        let Some(entry) = self.entries.get_mut(&message.session_id) else { return };
+        let is_current = entry.incarnation == Some(message.incarnation)
+            && living.incarnation == message.incarnation
+            && entry.forwarded == message.received;
+        // What is not in the mailbox yet finds the entry retiring and waits for the next life.
+        if is_current && !entry.is_retiring && living.address.try_send(Retire).is_ok() {
+            entry.is_retiring = true;
+        }
+    }
+}
+
+impl Handler<SessionEnded> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, message: SessionEnded, _: &mut Self::Context) {
+        let entry = self.entries.entry(message.session_id.clone()).or_default();
+        entry.is_kept_away = message.keep_away;
+        if entry.incarnation.is_none_or(|incarnation| incarnation <= message.incarnation) {
+            entry.is_retiring = false;
+            entry.incarnation = None;
+        }
+        if message.keep_away {
+            return;
+        }
+        if message.revive {
+            self.look(&message.session_id, LookReason::Reload);
+        }
+        self.forward_waiting(&message.session_id);
+        if let Some(entry) = self.entries.get(&message.session_id)
+            && entry.incarnation.is_none()
+            && entry.waiting.is_empty()
+        {
+            self.entries.remove(&message.session_id);
+        }
+    }
+}
+
+impl Handler<LookAtSessions> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, message: LookAtSessions, _: &mut Self::Context) {
+        let sessions = message.sessions.unwrap_or_else(|| {
+            let snapshot = self.engine.snapshot();
+            snapshot.sessions.keys().cloned().collect()
+        });
+        for session in &sessions {
+            self.look(session, message.reason);
+        }
+    }
+}
+
+impl Handler<CentralChanged> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, message: CentralChanged, _: &mut Self::Context) {
+        let before = self.engine.snapshot();
+        self.engine.set_snapshot(message.snapshot);
+        let after = self.engine.snapshot();
+        for session in after.sessions.keys().filter(|session| !before.sessions.contains_key(*session)) {
+            self.look(session, LookReason::Hint);
+        }
+        self.update_watches();
+    }
+}
+
+impl Handler<ObserveRegistry> for RegistryActor {
+    type Result = MessageResult<ObserveRegistry>;
+
+    fn handle(&mut self, _: ObserveRegistry, _: &mut Self::Context) -> Self::Result {
+        MessageResult(RegistrySnapshot {
+            sessions: self.engine.snapshot().sessions.len(),
+            living: self.engine.directory.session_count(),
+            watched: self.watcher.as_ref().map_or(0, Watcher::len),
+        })
+    }
+}

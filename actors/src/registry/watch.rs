@@ -1,0 +1,157 @@
+//! Watches session folders with one inotify instance.
+//!
+//! In DELETE journal mode the unlink of `outbound.db-journal` is the commit; TRUNCATE and PERSIST modes end a
+//! commit by closing or truncating it. An event is only a hint: a missed one is found by the sweep.
+
+use crate::engine::Engine;
+use crate::model::ids::{AgentGroupId, SessionId};
+use crate::settings;
+use crate::store::central::{CentralSnapshot, SessionStatus};
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+type Watched = Arc<Mutex<HashMap<WatchDescriptor, SessionId>>>;
+
+/// Watches the folders of active sessions.
+pub(super) struct Watcher {
+    engine: Weak<Engine>,
+    watches: Watches,
+    by_session: HashMap<SessionId, WatchDescriptor>,
+    watched: Watched,
+    /// Closing it ends the thread.
+    _stop: OwnedFd,
+}
+
+impl Watcher {
+    /// Starts watching, unless the settings say not to or the system has no inotify instance left.
+    pub fn start(engine: &Arc<Engine>) -> Option<Self> {
+        if engine.settings.watch == settings::Watch::Poll {
+            return None;
+        }
+        let inotify = match Inotify::init() {
+            Ok(inotify) => inotify,
+            Err(error) => {
+                slog::warn!(engine.logger, "session folders are polled, not watched"; "error" => %error);
+                return None;
+            }
+        };
+        let (stopped, stop) = match rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC) {
+            Ok(pipe) => pipe,
+            Err(error) => {
+                slog::warn!(engine.logger, "session folders are polled, not watched"; "error" => %error);
+                return None;
+            }
+        };
+        let watched = Watched::default();
+        let watches = inotify.watches();
+        let thread = std::thread::Builder::new().name("nanorelay-watch".to_owned());
+        let (engine_inside, watched_inside) = (Arc::downgrade(engine), Arc::clone(&watched));
+        let spawned = thread.spawn(move || read_events(inotify, &stopped, &engine_inside, &watched_inside));
+        if let Err(error) = spawned {
+            slog::warn!(engine.logger, "session folders are polled, not watched"; "error" => %error);
+            return None;
+        }
+        Some(Self {
+            engine: Arc::downgrade(engine),
+            watches,
+            by_session: HashMap::new(),
+            watched,
+            _stop: stop,
+        })
+    }
+
+    /// How many folders are watched.
+    pub fn len(&self) -> usize {
+        self.by_session.len()
+    }
+
+    /// Watches exactly the folders of the active sessions.
+    pub fn set_sessions(&mut self, snapshot: &CentralSnapshot) {
+        let is_active = |session: &SessionId| {
+            snapshot.sessions.get(session).is_some_and(|facts| facts.status == SessionStatus::Active)
+        };
+        let gone: Vec<_> = self.by_session.keys().filter(|session| !is_active(session)).cloned().collect();
+        for session in gone {
+            if let Some(descriptor) = self.by_session.remove(&session) {
+                self.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(&descriptor);
+                // Fails when the folder is gone, and its watch with it.
+                let _ = self.watches.remove(descriptor);
+            }
+        }
+        for facts in snapshot.sessions.values().filter(|facts| facts.status == SessionStatus::Active) {
+            if !self.by_session.contains_key(&facts.id) {
+                self.add(&facts.agent_group_id, &facts.id);
+            }
+        }
+    }
+
+    fn add(&mut self, group: &AgentGroupId, session: &SessionId) {
+        let Some(engine) = self.engine.upgrade() else { return };
+        // A session whose folder does not exist yet is tried again when v2.db is read again.
+        let Ok(directory) = engine.sessions_root.session(group, session) else { return };
+        let mask = WatchMask::DELETE | WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::ONLYDIR;
+        // The path goes through the checked descriptor: nothing can be swapped in between.
+        match self.watches.add(directory.proc_path(), mask) {
+            Ok(descriptor) => {
+                let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+                watched.insert(descriptor.clone(), session.clone());
+                self.by_session.insert(session.clone(), descriptor);
+            }
+            Err(error) => slog::warn!(engine.logger, "session folder is not watched"; "session" => %session,
+                "error" => %error),
+        }
+    }
+}
+
+/// Reads events until the other end of `stopped` is closed.
+fn read_events(mut inotify: Inotify, stopped: &OwnedFd, engine: &Weak<Engine>, watched: &Watched) {
+    let mut buffer = vec![0_u8; 64 * 1024];
+    loop {
+        match wait_readable(&inotify, stopped) {
+            Ok(true) => {}
+            Ok(false) | Err(_) => return,
+        }
+        let Ok(events) = inotify.read_events(&mut buffer) else { continue };
+        let Some(engine) = engine.upgrade() else { return };
+        for event in events {
+            if event.mask.contains(EventMask::Q_OVERFLOW) {
+                slog::warn!(engine.logger, "file events were lost, looking at every session");
+                for session in engine.snapshot().sessions.keys() {
+                    engine.hint(session);
+                }
+                continue;
+            }
+            let tells_of_a_commit =
+                event.name.is_some_and(|name| name == "outbound.db-journal" || name == "outbound.db");
+            if !tells_of_a_commit {
+                continue;
+            }
+            let session = watched.lock().unwrap_or_else(PoisonError::into_inner).get(&event.wd).cloned();
+            if let Some(session) = session {
+                engine.hint(&session);
+            }
+        }
+    }
+}
+
+/// Waits for events. `false` when the watcher is gone.
+fn wait_readable(inotify: &Inotify, stopped: &OwnedFd) -> rustix::io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    loop {
+        let mut descriptors = [
+            PollFd::from_borrowed_fd(inotify.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(stopped.as_fd(), PollFlags::IN),
+        ];
+        match poll(&mut descriptors, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error),
+        }
+        if !descriptors[1].revents().is_empty() {
+            return Ok(false);
+        }
+        return Ok(true);
+    }
+}

@@ -1,0 +1,242 @@
+//! The handle of a running host, and the same commands for one that is stopped.
+
+mod builder;
+mod root;
+mod stopped;
+
+pub use builder::{RelayBuilder, StartError};
+pub use stopped::StoppedHost;
+
+use crate::engine::Engine;
+use crate::engine::control::Terminate;
+use crate::engine::statistics::StatisticsSnapshot;
+use crate::model::ids::SessionId;
+use crate::model::message::DeliveryKey;
+use crate::registry::{LookAtSessions, ObserveRegistry, RegistrySnapshot};
+use crate::report::{DeliveryFilter, DeliveryRecord, DrainReport};
+use crate::session::messages::LookReason;
+use crate::store::error::StoreError;
+use crate::store::host_lock::HostLock;
+use crate::store::ledger::Left;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The shortest pause between two looks at what is left while draining.
+const DRAIN_PAUSE_MIN: Duration = Duration::from_millis(5);
+
+/// Why a command failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct OperationError(pub String);
+
+/// A running host. Cheap to clone; it runs until [`Relay::shutdown`].
+#[derive(Clone)]
+pub struct Relay {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Arc<Engine>,
+    /// The task that brings the supervisor back.
+    root: actix_rt::task::JoinHandle<()>,
+    /// Given back at the end of the shutdown.
+    lock: Mutex<Option<HostLock>>,
+}
+
+impl Relay {
+    /// Chooses what a relay on `data_dir` is made of. `data_dir` is the folder that holds `v2.db` and
+    /// `v2-sessions/`.
+    pub fn builder(data_dir: impl Into<PathBuf>) -> RelayBuilder {
+        RelayBuilder::new(data_dir.into())
+    }
+
+    /// Counts since the start.
+    pub fn statistics(&self) -> StatisticsSnapshot {
+        self.engine().statistics.snapshot()
+    }
+
+    /// The state of the registry; `None` while it is being restarted.
+    pub async fn registry_snapshot(&self) -> Option<RegistrySnapshot> {
+        self.engine().directory.registry()?.send(ObserveRegistry).await.ok()
+    }
+
+    /// Waits until nothing is going on: all that is due and can be done now is done.
+    pub async fn settle(&self) {
+        self.engine().activity.idle().await;
+    }
+
+    /// Looks at every session, delivers all that is due, and waits for retries that come within `deadline`.
+    ///
+    /// Messages of a type without a channel are not waited for. Counts are those since the start of the relay.
+    pub async fn drain(&self, deadline: Duration) -> DrainReport {
+        let started = tokio::time::Instant::now();
+        self.look(None, LookReason::Reload).await;
+        loop {
+            let remaining = deadline.saturating_sub(started.elapsed());
+            let is_idle = tokio::time::timeout(remaining, self.settle()).await.is_ok();
+            let left = match self.left().await {
+                Ok(left) => left,
+                Err(error) => {
+                    slog::error!(self.engine().logger, "ledger cannot be read"; "error" => %error);
+                    Left { held: 1, ..Left::default() }
+                }
+            };
+            let now = self.engine().now();
+            let remaining = deadline.saturating_sub(started.elapsed());
+            let wait = left.next_retry_at.map(|at| at.since(now)).filter(|wait| *wait < remaining);
+            match wait {
+                Some(wait) if is_idle => tokio::time::sleep(wait.max(DRAIN_PAUSE_MIN)).await,
+                _ => return self.report(&left),
+            }
+        }
+    }
+
+    fn report(&self, left: &Left) -> DrainReport {
+        let counted = self.statistics();
+        DrainReport {
+            delivered: counted.delivered,
+            applied: counted.applied,
+            routed: counted.routed,
+            dead: counted.dead,
+            // What is still due at the deadline will be tried again too.
+            retrying: left.retrying + left.due,
+            held: left.held,
+            ambiguous: left.ambiguous,
+            scheduled: left.scheduled,
+        }
+    }
+
+    async fn left(&self) -> Result<Left, OperationError> {
+        self.read(|engine| engine.ledger_reader.left(engine.now())).await
+    }
+
+    /// Ends the relay: takes nothing new in, waits for sends on their way for at most `deadline`, tells the
+    /// sessions what was delivered, and stops all actors. What is cut off is in the ledger.
+    pub async fn shutdown(&self, deadline: Duration) {
+        let engine = self.engine();
+        engine.stopping.store(true, Ordering::Release);
+        let is_idle = tokio::time::timeout(deadline, self.settle()).await.is_ok();
+        if !is_idle {
+            slog::warn!(engine.logger, "work was cut off at the deadline of the shutdown");
+        }
+        self.shared.root.abort();
+        self.terminate_actors().await;
+        if let Err(error) = engine.ledger.flush().await {
+            slog::error!(engine.logger, "ledger not flushed"; "error" => %error);
+        }
+        // With work cut off the lock stays until the process ends: somebody may still be recording.
+        if is_idle {
+            self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+
+    async fn terminate_actors(&self) {
+        let directory = &self.engine().directory;
+        if let Some(sweep) = directory.sweep() {
+            let _ = sweep.send(Terminate).await;
+        }
+        if let Some(registry) = directory.registry() {
+            let _ = registry.send(Terminate).await;
+        }
+        for (session, living) in directory.sessions() {
+            let _ = living.address.send(Terminate).await;
+            directory.remove_session(&session, living.incarnation);
+        }
+        for (name, channel) in directory.channels() {
+            let _ = channel.send(Terminate).await;
+            directory.set_channel(name, None);
+        }
+        if let Some(scheduler) = directory.task_scheduler() {
+            let _ = scheduler.send(Terminate).await;
+        }
+        directory.set_sweep(None);
+        directory.set_registry(None);
+        directory.set_task_scheduler(None);
+    }
+
+    /// The deliveries that match, the most recently changed first.
+    pub async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryRecord>, OperationError> {
+        self.read(move |engine| engine.ledger_reader.deliveries(&filter)).await
+    }
+
+    /// Sessions that cannot be served at the moment, with the reason.
+    pub async fn quarantined(&self) -> Result<BTreeMap<String, String>, OperationError> {
+        self.read(|engine| engine.ledger_reader.quarantined()).await
+    }
+
+    /// Puts dead, held or ambiguous deliveries back into their lanes with fresh attempts. Returns how many;
+    /// keys of others are passed over.
+    pub async fn replay(&self, keys: Vec<DeliveryKey>) -> Result<usize, OperationError> {
+        let sessions: BTreeSet<SessionId> = keys.iter().map(|key| key.session_id.clone()).collect();
+        let now = self.engine().now();
+        let replayed = self.engine().ledger.record_durably(move |ledger| {
+            let mut count = 0;
+            for key in &keys {
+                count += usize::from(ledger.replay(key, now)?);
+            }
+            Ok(count)
+        });
+        let count = replayed.await.map_err(|error| OperationError(error.to_string()))?;
+        self.look(Some(sessions.into_iter().collect()), LookReason::Reload).await;
+        Ok(count)
+    }
+
+    /// The same for all that match.
+    pub async fn replay_all(&self, filter: DeliveryFilter) -> Result<usize, OperationError> {
+        let now = self.engine().now();
+        let replayed =
+            self.engine().ledger.record_durably(move |ledger| ledger.replay_matching(&filter, now));
+        let (sessions, count) = replayed.await.map_err(|error| OperationError(error.to_string()))?;
+        self.look(Some(sessions), LookReason::Reload).await;
+        Ok(count)
+    }
+
+    /// Makes an actor panic, to show that the others go on.
+    #[cfg(feature = "testing")]
+    pub fn inject_panic(&self, name: &crate::supervise::exit_guard::ActorName) -> bool {
+        use crate::engine::control::InjectPanic;
+        use crate::supervise::exit_guard::ActorName;
+        let directory = &self.engine().directory;
+        match name {
+            ActorName::Sweep => directory.sweep().is_some_and(|sweep| sweep.try_send(InjectPanic).is_ok()),
+            ActorName::Registry => {
+                directory.registry().is_some_and(|actor| actor.try_send(InjectPanic).is_ok())
+            }
+            ActorName::TaskScheduler => {
+                directory.task_scheduler().is_some_and(|actor| actor.try_send(InjectPanic).is_ok())
+            }
+            ActorName::Channel(name) => {
+                directory.channel(name).is_some_and(|actor| actor.try_send(InjectPanic).is_ok())
+            }
+            ActorName::Session(session) => {
+                directory.session(session).is_some_and(|living| living.address.try_send(InjectPanic).is_ok())
+            }
+        }
+    }
+
+    async fn look(&self, sessions: Option<Vec<SessionId>>, reason: LookReason) {
+        let message = LookAtSessions { sessions, reason, _token: self.engine().activity.token() };
+        if let Some(registry) = self.engine().directory.registry() {
+            // A registry that has just died looks at every session when it is back.
+            let _ = registry.send(message).await;
+        }
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Engine) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, OperationError> {
+        let engine = Arc::clone(self.engine());
+        let result = self.engine().blocking.run(move || read(&engine)).await;
+        result
+            .map_err(|error| OperationError(error.to_string()))?
+            .map_err(|error| OperationError(error.to_string()))
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        &self.shared.engine
+    }
+}

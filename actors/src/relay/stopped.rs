@@ -1,0 +1,83 @@
+//! Commands on a data directory whose host does not run.
+
+use super::{OperationError, StartError};
+use crate::clock::{Clock, SystemClock};
+use crate::model::message::DeliveryKey;
+use crate::report::{DeliveryFilter, DeliveryRecord};
+use crate::store::error::StoreError;
+use crate::store::host_lock::HostLock;
+use crate::store::ledger::{LedgerReader, LedgerTransaction, LedgerWriter};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Holds a data directory's lock, so that no host starts meanwhile.
+pub struct StoppedHost {
+    data_dir: PathBuf,
+    _lock: HostLock,
+}
+
+impl StoppedHost {
+    /// Fails with [`StartError::AlreadyRunning`] when a host runs.
+    pub fn open(data_dir: impl Into<PathBuf>) -> Result<Self, StartError> {
+        let data_dir = data_dir.into();
+        let lock = super::builder::lock(&data_dir)?;
+        Ok(Self { data_dir, _lock: lock })
+    }
+
+    /// The deliveries that match, the most recently changed first. None when no relay ever ran here.
+    pub fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>, OperationError> {
+        self.read(|reader| reader.deliveries(filter))
+    }
+
+    /// Sessions that could not be served, with the reason.
+    pub fn quarantined(&self) -> Result<BTreeMap<String, String>, OperationError> {
+        self.read(LedgerReader::quarantined)
+    }
+
+    /// Marks dead, held or ambiguous deliveries to be sent again at the next start. Returns how many.
+    pub fn replay(&self, keys: &[DeliveryKey]) -> Result<usize, OperationError> {
+        let now = SystemClock.now();
+        self.write(|ledger| {
+            let mut count = 0;
+            for key in keys {
+                count += usize::from(ledger.replay(key, now)?);
+            }
+            Ok(count)
+        })
+    }
+
+    /// The same for all that match.
+    pub fn replay_all(&self, filter: &DeliveryFilter) -> Result<usize, OperationError> {
+        let now = SystemClock.now();
+        self.write(|ledger| ledger.replay_matching(filter, now).map(|(_, count)| count))
+    }
+
+    fn read<T: Default>(
+        &self,
+        read: impl FnOnce(&LedgerReader) -> Result<T, StoreError>,
+    ) -> Result<T, OperationError> {
+        match LedgerReader::open(&self.data_dir).and_then(|reader| read(&reader)) {
+            Ok(value) => Ok(value),
+            Err(StoreError::Missing(_)) => Ok(T::default()),
+            Err(error) => Err(OperationError(error.to_string())),
+        }
+    }
+
+    fn write<T: Default>(
+        &self,
+        write: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, OperationError> {
+        if !self.data_dir.join(crate::store::ledger::LEDGER_FILE).exists() {
+            return Ok(T::default());
+        }
+        let run = || {
+            let mut writer = LedgerWriter::open(&self.data_dir)?;
+            let mut transaction = writer.transaction()?;
+            let value = write(&mut transaction)?;
+            transaction.commit()?;
+            writer.sync_handle().sync()?;
+            Ok::<_, StoreError>(value)
+        };
+        run().map_err(|error| OperationError(error.to_string()))
+    }
+}

@@ -1,0 +1,220 @@
+//! One session: its databases, its cursor, its lanes.
+//!
+//! A [`SessionActor`] does one step at a time ([`step`]): open, read, refill a lane, write, upkeep. Messages only
+//! note what is to be done; [`SessionActor::pump`] decides what comes next. What must survive is in the ledger,
+//! so the actor can die anywhere.
+
+mod agent_lane;
+mod judge;
+pub mod messages;
+mod open;
+mod outbox;
+mod pump;
+mod read;
+mod step;
+mod upkeep;
+mod window;
+mod write;
+
+use crate::engine::Engine;
+use crate::engine::directory::LivingSession;
+use crate::limits::MAILBOX_CAPACITY;
+use crate::model::ids::{AgentGroupId, SessionId};
+use crate::model::message::OutboundRow;
+use crate::model::time::Timestamp;
+use crate::session::agent_lane::AgentItem;
+use crate::session::messages::{
+    Accept, AgentMessage, ChannelRestarted, Look, ObserveSession, Retire, SessionSnapshot, Settled,
+    Settlement,
+};
+use crate::session::pump::StepKind;
+use crate::session::step::{OwnedStore, StepContext};
+use crate::session::window::LaneWindows;
+use crate::store::ledger::SessionCursor;
+use crate::supervise::activity::ActivityToken;
+use crate::supervise::exit_guard::{ActorName, ExitGuard};
+use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Works for one session.
+pub struct SessionActor {
+    context: StepContext,
+    /// The databases; absent while a step has them, and before the first step.
+    store: Option<OwnedStore>,
+    /// How far the session has been read; unknown before the first step.
+    progress: Option<SessionCursor>,
+    todo: Todo,
+    windows: LaneWindows,
+    /// System actions to be planned and applied, in order.
+    actions: VecDeque<OutboundRow>,
+    /// Messages to other agents, by lane.
+    agent_lanes: HashMap<Arc<str>, AgentLane>,
+    /// Messages from other agents.
+    accepts: VecDeque<AgentMessage>,
+    /// Messages that the ledger knows to wait.
+    backlog: u64,
+    /// Whether a step is running.
+    step_is_running: bool,
+    /// Why some kinds of step cannot be done at the moment.
+    troubles: BTreeMap<StepKind, Trouble>,
+    /// When the earliest message with a deliver_after may go.
+    next_scheduled: Option<Timestamp>,
+    /// When the earliest task is due.
+    next_task_due: Option<Timestamp>,
+    /// Messages received from the registry in this life.
+    received: u64,
+    /// Held while there is something to do.
+    busy: Option<ActivityToken>,
+    /// Tells the supervisor about this actor's end.
+    guard: ExitGuard,
+}
+
+/// What is to be done.
+#[derive(Debug, Default)]
+struct Todo {
+    /// Ask the ledger what waits.
+    survey: bool,
+    /// Read new rows.
+    read: bool,
+    /// Whether rows that another host delivered meanwhile are looked for.
+    adopting: bool,
+    /// Look after the agent.
+    upkeep: bool,
+    /// Lanes to fill up from the ledger.
+    refill: BTreeSet<Arc<str>>,
+    /// Outcomes to be projected, about.
+    projections: usize,
+    /// Whether they have waited long enough for company.
+    projections_are_due: bool,
+}
+
+/// The lane of one target agent.
+#[derive(Debug, Default)]
+struct AgentLane {
+    queue: VecDeque<AgentItem>,
+    is_running: bool,
+}
+
+/// Why a kind of step cannot be done at the moment.
+#[derive(Debug)]
+struct Trouble {
+    reason: String,
+    tries: u32,
+    /// Whether a timer will end the pause.
+    is_pausing: bool,
+    /// Whether it may pass by itself soon.
+    may_pass: bool,
+}
+
+impl SessionActor {
+    /// Starts the actor of a session.
+    pub(crate) fn launch(engine: &Arc<Engine>, session: &SessionId, group: &AgentGroupId) -> LivingSession {
+        let guard = engine.guard(ActorName::Session(session.clone()));
+        let incarnation = guard.incarnation();
+        let context =
+            StepContext { engine: Arc::clone(engine), session: session.clone(), group: group.clone() };
+        let address: Addr<Self> = SessionActor::create(move |ctx: &mut Context<Self>| {
+            ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+            SessionActor {
+                context,
+                store: None,
+                progress: None,
+                todo: Todo { survey: true, read: true, adopting: true, upkeep: true, ..Todo::default() },
+                windows: LaneWindows::default(),
+                actions: VecDeque::new(),
+                agent_lanes: HashMap::new(),
+                accepts: VecDeque::new(),
+                backlog: 0,
+                step_is_running: false,
+                troubles: BTreeMap::new(),
+                next_scheduled: None,
+                next_task_due: None,
+                received: 0,
+                busy: None,
+                guard,
+            }
+        });
+        let living = LivingSession { address, incarnation };
+        engine.directory.add_session(session.clone(), living.clone());
+        living
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        &self.context.engine
+    }
+}
+
+impl Actor for SessionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.pump(ctx);
+    }
+}
+
+impl Handler<Look> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Look, ctx: &mut Self::Context) {
+        self.received += 1;
+        self.todo.look(message.reason);
+        self.pump(ctx);
+    }
+}
+
+impl Handler<Accept> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Accept, ctx: &mut Self::Context) {
+        self.received += 1;
+        self.accepts.push_back(message.message);
+        self.pump(ctx);
+    }
+}
+
+impl Handler<Settled> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Settled, ctx: &mut Self::Context) {
+        self.message_settled(&message.lane_key, &message.message_id);
+        match message.settlement {
+            Settlement::Final => self.note_projections(1, ctx),
+            Settlement::LookAgain => {
+                self.todo.refill.insert(message.lane_key);
+            }
+        }
+        self.pump(ctx);
+    }
+}
+
+impl Handler<ChannelRestarted> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, message: ChannelRestarted, ctx: &mut Self::Context) {
+        self.channel_lost(&message.account);
+        self.pump(ctx);
+    }
+}
+
+impl Handler<Retire> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Retire, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+impl Handler<ObserveSession> for SessionActor {
+    type Result = MessageResult<ObserveSession>;
+
+    fn handle(&mut self, _: ObserveSession, _: &mut Self::Context) -> Self::Result {
+        MessageResult(SessionSnapshot {
+            session_id: self.context.session.to_string(),
+            outstanding: self.windows.outstanding(),
+            backlog: self.backlog,
+            cursor_seq: self.progress.map_or(0, |progress| progress.cursor.seq),
+            trouble: self.troubles.values().next().map(|trouble| trouble.reason.clone()),
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! Messages to other agents: one lane per target, one message at a time, handed to the target's own actor.
+
+use super::judge::AgentTarget;
+use super::messages::{AcceptError, AgentMessage};
+use super::step::StepContext;
+use crate::model::error::{ErrorClass, SendError};
+use crate::model::ids::{MessageId, SessionId};
+use crate::model::retry::{self, RetryDecision};
+use crate::model::route::{self, AgentCandidates};
+use crate::model::time::Timestamp;
+use crate::registry::AcceptForSession;
+use crate::store::central::SessionStatus;
+use crate::store::ledger::{Effect, Outcome};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// A message in its lane.
+#[derive(Debug, Clone)]
+pub(super) struct AgentItem {
+    pub message_id: MessageId,
+    pub target: AgentTarget,
+    pub content: Arc<str>,
+    pub files: Arc<[String]>,
+    pub not_before: Option<Timestamp>,
+    /// When the message was first handed out; its age limit counts from here.
+    pub first_due: Timestamp,
+}
+
+/// What came of one hand-over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HandedOver {
+    /// Settled: arrived, or dead.
+    Settled,
+    /// Try again, not before.
+    RetryAt(Timestamp),
+}
+
+/// Hands one message to its target and records what came of it.
+pub(super) async fn hand_over(context: StepContext, item: AgentItem) -> HandedOver {
+    let answer = match target_session(&context, &item.target) {
+        Some(session) => ask_target(&context, &item, session).await,
+        None => {
+            let reason = format!("agent group {:?} has no active session", item.target.group);
+            settle(&context, &item.message_id, dead(ErrorClass::NoRoute, reason)).await;
+            return HandedOver::Settled;
+        }
+    };
+    match answer {
+        Ok(()) => {
+            let outcome =
+                Outcome::Done { effect: Effect::Routed, platform_message_id: None, projected: false };
+            settle(&context, &item.message_id, outcome).await;
+            HandedOver::Settled
+        }
+        Err(AcceptError::Attachment(reason)) => {
+            settle(&context, &item.message_id, dead(ErrorClass::Attachment, reason)).await;
+            HandedOver::Settled
+        }
+        Err(AcceptError::Unavailable(reason)) => try_later(&context, &item, reason).await,
+    }
+}
+
+async fn try_later(context: &StepContext, item: &AgentItem, reason: String) -> HandedOver {
+    let error = SendError::Unavailable { reason };
+    let now = context.engine.now();
+    let random = |bound_ms: u64| fastrand::u64(0..=bound_ms);
+    match retry::decide(&error, &context.engine.settings.retry, 1, item.first_due, now, true, random) {
+        RetryDecision::RetryAt { at, counts_attempt } => {
+            let reason = error.to_string();
+            let class = ErrorClass::Unavailable;
+            let outcome = Outcome::Retry { at, counts_attempt, class, reason };
+            context.engine.record_outcome(&context.session, &item.message_id, outcome).await;
+            HandedOver::RetryAt(at)
+        }
+        RetryDecision::Dead { reason } => {
+            settle(context, &item.message_id, dead(ErrorClass::Unavailable, reason)).await;
+            HandedOver::Settled
+        }
+        RetryDecision::Ambiguous => HandedOver::Settled,
+    }
+}
+
+fn dead(class: ErrorClass, reason: String) -> Outcome {
+    Outcome::Dead { class, reason, attempted: false, projected: false }
+}
+
+async fn settle(context: &StepContext, message: &MessageId, outcome: Outcome) {
+    let effect = match &outcome {
+        Outcome::Done { effect, .. } => Some(*effect),
+        _ => None,
+    };
+    context.engine.record_outcome(&context.session, message, outcome).await;
+    match effect {
+        Some(effect) => context.engine.statistics.count_effect(effect),
+        None => context.engine.statistics.count_dead(1),
+    }
+}
+
+fn target_session(context: &StepContext, target: &AgentTarget) -> Option<SessionId> {
+    let snapshot = context.engine.snapshot();
+    let is_valid = |session: &SessionId| {
+        snapshot.sessions.get(session).is_some_and(|facts| {
+            facts.agent_group_id == target.group && facts.status == SessionStatus::Active
+        })
+    };
+    let candidates = AgentCandidates {
+        named: target.named_session.clone(),
+        reply_source: target.reply_source.clone(),
+        last_peer: target.last_peer.clone(),
+        newest_active: snapshot.newest_active_session(&target.group).map(|facts| facts.id.clone()),
+    };
+    route::choose_agent_session(candidates, is_valid)
+}
+
+async fn ask_target(context: &StepContext, item: &AgentItem, target: SessionId) -> Result<(), AcceptError> {
+    let unavailable = |reason: &str| AcceptError::Unavailable(reason.to_owned());
+    let (reply, answer) = oneshot::channel();
+    let message = AgentMessage {
+        source_session: context.session.clone(),
+        source_group: context.group.clone(),
+        source_message: item.message_id.clone(),
+        content: Arc::clone(&item.content),
+        files: Arc::clone(&item.files),
+        reply,
+        _token: context.engine.activity.token(),
+    };
+    let registry = context.engine.directory.registry().ok_or_else(|| unavailable("the registry is down"))?;
+    let asked = registry.send(AcceptForSession { target, message }).await;
+    asked.map_err(|_| unavailable("the registry ended"))?;
+    // An actor that dies drops the reply; the message is then handed over again.
+    answer.await.unwrap_or_else(|_| Err(unavailable("the target's actor ended")))
+}

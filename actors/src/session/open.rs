@@ -1,0 +1,163 @@
+//! The first step: who was here before, and what is still to be done.
+
+use super::step::{OwnedStore, StepContext, StepError};
+use crate::model::ids::MessageId;
+use crate::model::time::Timestamp;
+use crate::store::error::StoreError;
+use crate::store::inbound::{self, ProjectedStatus};
+use crate::store::lease::SessionLease;
+use crate::store::ledger::{ImportedDelivery, SessionCursor};
+use crate::store::outbound::{self, Cursor};
+use crate::store::session_store::SessionStore;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Pause between two tries to become a session's owner.
+const LEASE_RETRY_PAUSE: Duration = Duration::from_millis(2);
+/// Rows per page when the history of a session is imported.
+const IMPORT_PAGE: usize = 1000;
+/// Most `delivered` rows that are imported. A session with more is refused rather than sent twice.
+const IMPORT_ROWS_MAX: usize = 1_000_000;
+
+/// A session that may be worked on.
+pub(super) struct OpenedSession {
+    pub progress: SessionCursor,
+}
+
+/// Becomes the owner of the session, opens its folder and finds out how far it has been read.
+pub(super) async fn open(
+    context: &StepContext,
+    store: &mut Option<OwnedStore>,
+) -> Result<OpenedSession, StepError> {
+    let lease = wait_for_lease(context).await;
+    let opener = context.clone();
+    let opened = context.engine.blocking.run(move || {
+        let directory = opener.engine.sessions_root.session(&opener.group, &opener.session)?;
+        Ok::<_, StoreError>(Box::new(SessionStore::new(Arc::new(directory), lease)))
+    });
+    *store = Some(opened.await.map_err(|_| StepError::Panicked)??);
+    let session = context.session.clone();
+    let known = context.engine.ledger.record(move |ledger| ledger.session_cursor(&session)).await?;
+    let progress = match known {
+        Some(progress) => progress,
+        None => import(context, store).await?,
+    };
+    Ok(OpenedSession { progress })
+}
+
+async fn wait_for_lease(context: &StepContext) -> SessionLease {
+    loop {
+        if let Some(lease) = context.engine.leases.try_acquire(&context.session) {
+            return lease;
+        }
+        // Only a former life's blocking section can hold it, and that one ends.
+        tokio::time::sleep(LEASE_RETRY_PAUSE).await;
+    }
+}
+
+/// Takes over what an earlier host delivered here.
+async fn import(context: &StepContext, store: &mut Option<OwnedStore>) -> Result<SessionCursor, StepError> {
+    let (low_water_seq, imported) = context.with_store(store, |store, _| read_history(store)).await?;
+    let (session, group, now) = (context.session.clone(), context.group.clone(), context.engine.now());
+    context
+        .engine
+        .ledger
+        .record_durably(move |ledger| ledger.import_session(&session, &group, low_water_seq, &imported, now))
+        .await?;
+    Ok(SessionCursor { cursor: Cursor { seq: low_water_seq, rowid: 0 }, low_water_seq })
+}
+
+/// The seq up to which everything is settled, and the settled rows that must be kept by id.
+fn read_history(store: &mut SessionStore) -> Result<(i64, Vec<ImportedDelivery>), StoreError> {
+    let delivered = match store.inbound() {
+        Ok(inbox) => {
+            let mut delivered = HashMap::new();
+            let mut after = i64::MIN;
+            loop {
+                let page = inbound::delivered_page(inbox, after, IMPORT_PAGE)?;
+                after = page.after_rowid;
+                delivered.extend(
+                    page.rows.into_iter().map(|row| (row.message_id, (row.status, row.platform_message_id))),
+                );
+                if delivered.len() > IMPORT_ROWS_MAX {
+                    return Err(StoreError::Limit(format!("more than {IMPORT_ROWS_MAX} delivered rows")));
+                }
+                if !page.more {
+                    break delivered;
+                }
+            }
+        }
+        Err(StoreError::Missing(_)) => HashMap::new(),
+        Err(error) => return Err(error),
+    };
+    if delivered.is_empty() {
+        return Ok((0, Vec::new()));
+    }
+    match store.outbound() {
+        Ok(_) => settled_rows(store, &delivered),
+        Err(StoreError::Missing(_)) => Ok((0, Vec::new())),
+        Err(error) => Err(error),
+    }
+}
+
+type Delivered = HashMap<MessageId, (ProjectedStatus, Option<String>)>;
+
+fn settled_rows(
+    store: &mut SessionStore,
+    delivered: &Delivered,
+) -> Result<(i64, Vec<ImportedDelivery>), StoreError> {
+    let outbox = store.outbound()?;
+    let (mut low_water_seq, mut contiguous) = (0, true);
+    let mut imported = Vec::new();
+    let mut cursor = Cursor::default();
+    loop {
+        let page = outbound::ids_in_order(outbox, cursor, IMPORT_PAGE)?;
+        cursor = page.cursor;
+        for (id, seq) in &page.ids {
+            let Some((status, platform_message_id)) = delivered.get(id) else {
+                contiguous = false;
+                continue;
+            };
+            let failed = *status == ProjectedStatus::Failed;
+            if contiguous {
+                low_water_seq = *seq;
+            }
+            if failed || !contiguous {
+                imported.push(ImportedDelivery {
+                    message_id: id.clone(),
+                    seq: *seq,
+                    platform_message_id: platform_message_id.clone(),
+                    failed,
+                });
+            }
+        }
+        if !page.more {
+            return Ok((low_water_seq, imported));
+        }
+    }
+}
+
+/// What waits for a session, as the ledger knows it.
+pub(super) struct Survey {
+    pub lanes: Vec<String>,
+    pub backlog: u64,
+    pub has_unprojected: bool,
+    pub next_scheduled: Option<Timestamp>,
+}
+
+/// Asks the ledger what waits.
+pub(super) async fn survey(context: &StepContext) -> Result<Survey, StepError> {
+    let inside = context.clone();
+    let now = context.engine.now();
+    let surveyed = context.engine.blocking.run(move || {
+        let reader = &inside.engine.ledger_reader;
+        Ok::<_, StoreError>(Survey {
+            lanes: reader.unsettled_lanes(&inside.session)?,
+            backlog: reader.backlog(&inside.session)?,
+            has_unprojected: !reader.unprojected(&inside.session, 1)?.is_empty(),
+            next_scheduled: reader.next_scheduled(&inside.session, now)?,
+        })
+    });
+    Ok(surveyed.await.map_err(|_| StepError::Panicked)??)
+}

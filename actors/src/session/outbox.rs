@@ -1,0 +1,225 @@
+//! Hands messages out: to channels, to the task scheduler's queue, to other agents; and takes note when they are
+//! settled.
+
+use super::SessionActor;
+use super::agent_lane::{AgentItem, HandedOver, hand_over};
+use super::judge::{Judged, Verdict};
+use super::read::{ReadReport, RefillReport};
+use crate::channel::Enqueue;
+use crate::channel::queue::QueuedDelivery;
+use crate::model::ids::{ChannelType, MessageId};
+use crate::model::message::Lane;
+use crate::model::time::Timestamp;
+use crate::report::DeliveryState;
+use crate::store::ledger::Admitted;
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Pause before messages are offered again to a channel that is down or full.
+const CHANNEL_RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The key of the lane of system actions.
+pub(super) fn system_lane_key() -> Arc<str> {
+    Arc::from(Lane::System.key())
+}
+
+/// Messages on their way out, by account.
+type Outgoing = HashMap<ChannelType, Vec<QueuedDelivery>>;
+
+impl SessionActor {
+    /// Hands out what a read has found.
+    pub(super) fn hand_out_new(&mut self, report: ReadReport, ctx: &mut Context<Self>) {
+        let mut outgoing = Outgoing::new();
+        let mut dead = report.unusable;
+        for (judged, admitted) in report.rows {
+            let lane_key: Arc<str> = Arc::from(judged.lane.key());
+            match admitted {
+                Admitted::New => {}
+                Admitted::Known(DeliveryState::Queued | DeliveryState::Retrying | DeliveryState::Sending) => {
+                    // The cursor was behind; what the ledger says about the message counts.
+                    self.todo.survey = true;
+                    continue;
+                }
+                Admitted::Known(_) | Admitted::BelowLowWater => continue,
+            }
+            if let Verdict::Dead { class, reason } = &judged.verdict {
+                slog::warn!(self.engine().logger, "given up"; "session" => %self.context.session,
+                    "msg_id" => %judged.row.id, "class" => class.as_str(), "error" => reason);
+                dead += 1;
+                continue;
+            }
+            self.backlog += 1;
+            if let Some(due) = judged.due {
+                self.next_scheduled = Some(self.next_scheduled.map_or(due, |earliest| earliest.min(due)));
+                self.todo.upkeep = true;
+                continue;
+            }
+            if self.windows.admit(&lane_key, &judged.row.id) {
+                self.hand_out(judged, lane_key, None, &mut outgoing, ctx);
+            }
+        }
+        self.engine().statistics.count_dead(dead);
+        self.note_projections(dead, ctx);
+        self.send_out(outgoing, ctx);
+    }
+
+    /// Hands out what a refill has found.
+    pub(super) fn hand_out_refill(&mut self, report: RefillReport, ctx: &mut Context<Self>) {
+        let RefillReport { lane, listed, complete, dead } = report;
+        self.backlog = self.backlog.saturating_sub(dead.len() as u64);
+        for message in &dead {
+            self.windows.settled(&lane, message);
+        }
+        self.engine().statistics.count_dead(dead.len());
+        self.note_projections(dead.len(), ctx);
+        let ids: Vec<MessageId> = listed.iter().map(|(judged, _)| judged.row.id.clone()).collect();
+        let chosen = self.windows.refill(&lane, &ids, complete);
+        let mut outgoing = Outgoing::new();
+        for (judged, not_before) in listed {
+            if chosen.contains(&judged.row.id) {
+                self.hand_out(judged, Arc::clone(&lane), not_before, &mut outgoing, ctx);
+            }
+        }
+        self.send_out(outgoing, ctx);
+    }
+
+    fn hand_out(
+        &mut self,
+        judged: Judged,
+        lane_key: Arc<str>,
+        not_before: Option<Timestamp>,
+        outgoing: &mut Outgoing,
+        ctx: &mut Context<Self>,
+    ) {
+        let Judged { row, verdict, files, .. } = judged;
+        let content = row.content.clone().unwrap_or_else(|_| Arc::from(""));
+        match verdict {
+            Verdict::System => self.actions.push_back(row),
+            Verdict::Channel(destination) => {
+                let account = self.engine().channels.serving(&destination.channel_type).name.clone();
+                outgoing.entry(account).or_default().push(QueuedDelivery {
+                    session_id: self.context.session.clone(),
+                    agent_group_id: self.context.group.clone(),
+                    message_id: row.id,
+                    seq: row.seq,
+                    lane_key,
+                    destination,
+                    kind: row.kind,
+                    content,
+                    files,
+                    not_before,
+                });
+            }
+            Verdict::Agent(target) => {
+                let first_due = self.engine().now();
+                let item = AgentItem { message_id: row.id, target, content, files, not_before, first_due };
+                self.agent_lanes.entry(Arc::clone(&lane_key)).or_default().queue.push_back(item);
+                self.run_agent_lane(lane_key, ctx);
+            }
+            // Dead rows are dealt with before they are handed out.
+            Verdict::Dead { .. } => {}
+        }
+    }
+
+    fn send_out(&mut self, outgoing: Outgoing, ctx: &mut Context<Self>) {
+        for (account, items) in outgoing {
+            let message = Enqueue { items, _token: self.engine().activity.token() };
+            let sent = self
+                .engine()
+                .directory
+                .channel(&account)
+                .is_some_and(|channel| channel.try_send(message).is_ok());
+            if !sent {
+                let token = self.engine().activity.token();
+                ctx.run_later(CHANNEL_RETRY_PAUSE, move |actor, ctx| {
+                    actor.channel_lost(&account);
+                    actor.pump(ctx);
+                    drop(token);
+                });
+            }
+        }
+    }
+
+    /// A channel no longer has what it was handed: it is handed in again from the ledger.
+    pub(super) fn channel_lost(&mut self, account: &ChannelType) {
+        let engine = Arc::clone(self.engine());
+        let lanes = self.windows.lose(|lane_key| {
+            Lane::channel_type_of(lane_key)
+                .is_some_and(|channel_type| engine.channels.serving(&channel_type).name == *account)
+        });
+        self.todo.refill.extend(lanes);
+    }
+
+    /// A message is settled: there is room in its lane.
+    pub(super) fn message_settled(&mut self, lane_key: &Arc<str>, message: &MessageId) {
+        self.backlog = self.backlog.saturating_sub(1);
+        if self.windows.settled(lane_key, message) {
+            self.todo.refill.insert(Arc::clone(lane_key));
+        }
+    }
+
+    fn run_agent_lane(&mut self, lane_key: Arc<str>, ctx: &mut Context<Self>) {
+        let now = self.engine().now();
+        let Some(lane) = self.agent_lanes.get_mut(&lane_key) else { return };
+        if lane.is_running {
+            return;
+        }
+        let Some(first) = lane.queue.front().cloned() else {
+            self.agent_lanes.remove(&lane_key);
+            return;
+        };
+        lane.is_running = true;
+        if let Some(at) = first.not_before.filter(|at| *at > now) {
+            ctx.run_later(at.since(now), move |actor, ctx| {
+                if let Some(lane) = actor.agent_lanes.get_mut(&lane_key) {
+                    lane.is_running = false;
+                }
+                actor.run_agent_lane(lane_key, ctx);
+            });
+            return;
+        }
+        let token = self.engine().activity.token();
+        let handed_over = hand_over(self.context.clone(), first.clone());
+        let ended = handed_over.into_actor(self).map(move |result, actor: &mut Self, ctx| {
+            actor.agent_message_ended(&lane_key, &first.message_id, result, ctx);
+            actor.run_agent_lane(lane_key, ctx);
+            actor.pump(ctx);
+            drop(token);
+        });
+        ctx.spawn(ended);
+    }
+
+    fn agent_message_ended(
+        &mut self,
+        lane_key: &Arc<str>,
+        message: &MessageId,
+        result: HandedOver,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(lane) = self.agent_lanes.get_mut(lane_key) else { return };
+        lane.is_running = false;
+        match result {
+            HandedOver::Settled => {
+                lane.queue.pop_front();
+                self.message_settled(lane_key, message);
+                self.note_projections(1, ctx);
+            }
+            HandedOver::RetryAt(at) => {
+                if let Some(first) = lane.queue.front_mut() {
+                    first.not_before = Some(at);
+                }
+            }
+        }
+    }
+}
+
+impl Lane {
+    /// The channel type in a lane's key, when it is a channel's lane.
+    fn channel_type_of(lane_key: &str) -> Option<ChannelType> {
+        let mut parts = lane_key.split(crate::model::message::KEY_SEPARATOR);
+        (parts.next() == Some("channel"))
+            .then(|| parts.next().and_then(|name| ChannelType::new(name).ok()))?
+    }
+}

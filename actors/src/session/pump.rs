@@ -1,0 +1,429 @@
+//! Decides which step comes next, and what a failed one means.
+
+use super::read::{ReadReport, RefillReport};
+use super::step::{OwnedStore, StepContext, StepError};
+use super::write::{WriteReport, WriteRequest};
+use super::{SessionActor, Trouble, open, outbox, read, upkeep, write};
+use crate::limits::{PROJECTION_DELAY, SESSION_BACKLOG_MAX};
+use crate::model::message::OutboundRow;
+use crate::model::staleness::AgentState;
+use crate::registry::SessionIdle;
+use crate::session::messages::LookReason;
+use crate::store::error::StoreError;
+use crate::task_scheduler::{Arm, PlanActions, PlannedAction};
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use std::time::Duration;
+
+/// Outcomes that are projected without waiting for more.
+const PROJECTIONS_WITHOUT_DELAY: usize = 64;
+/// System actions in one transaction.
+const ACTIONS_PER_WRITE_MAX: usize = 64;
+/// First pause after a failed step; it doubles.
+const TROUBLE_PAUSE_BASE: Duration = Duration::from_millis(200);
+/// Failed tries that count as a passing disturbance.
+const PASSING_TRIES_MAX: u32 = 4;
+
+/// The kinds of step. Trouble with one does not stop the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum StepKind {
+    Open,
+    Survey,
+    Write,
+    Refill,
+    Read,
+    Upkeep,
+}
+
+impl SessionActor {
+    /// Starts the next step, if there is something to do and none is running.
+    pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
+        if !self.step_is_running {
+            match self.next_step() {
+                Some(step) => self.start(step, ctx),
+                None => self.close_if_quiet(),
+            }
+        }
+        self.update_busy();
+    }
+
+    fn next_step(&self) -> Option<StepKind> {
+        let wanted = [
+            (StepKind::Survey, self.todo.survey),
+            (StepKind::Write, self.must_write()),
+            (StepKind::Refill, !self.todo.refill.is_empty()),
+            (StepKind::Read, self.todo.read && self.backlog < SESSION_BACKLOG_MAX),
+            (StepKind::Upkeep, self.todo.upkeep),
+        ];
+        let step = wanted.into_iter().find(|(step, is_wanted)| *is_wanted && !self.is_pausing(*step))?.0;
+        if self.store.is_some() && self.progress.is_some() {
+            return Some(step);
+        }
+        (!self.is_pausing(StepKind::Open)).then_some(StepKind::Open)
+    }
+
+    fn must_write(&self) -> bool {
+        let projections = self.todo.projections > 0
+            && (self.todo.projections_are_due
+                || self.todo.projections >= PROJECTIONS_WITHOUT_DELAY
+                || self.windows.outstanding() == 0);
+        projections || !self.actions.is_empty() || !self.accepts.is_empty()
+    }
+
+    fn is_pausing(&self, step: StepKind) -> bool {
+        self.troubles.get(&step).is_some_and(|trouble| trouble.is_pausing)
+    }
+
+    fn start(&mut self, step: StepKind, ctx: &mut Context<Self>) {
+        match step {
+            StepKind::Open => {
+                self.run(step, ctx, async |context, store| open::open(context, store).await, Self::opened)
+            }
+            StepKind::Survey => {
+                self.todo.survey = false;
+                self.run(step, ctx, async |context, _| open::survey(context).await, Self::surveyed);
+            }
+            StepKind::Write => self.start_write(ctx),
+            StepKind::Refill => {
+                if let Some(lane) = self.todo.refill.pop_first() {
+                    let refill = async |context: &StepContext, store: &mut Option<OwnedStore>| {
+                        read::refill(context, store, lane).await
+                    };
+                    self.run(step, ctx, refill, Self::refilled);
+                }
+            }
+            StepKind::Read => {
+                self.todo.read = false;
+                let (progress, adopting) = (self.progress, self.todo.adopting);
+                let read = async move |context: &StepContext, store: &mut Option<OwnedStore>| {
+                    let progress = progress.ok_or(StepError::Panicked)?;
+                    read::read(context, store, progress, adopting).await
+                };
+                self.run(step, ctx, read, Self::have_read);
+            }
+            StepKind::Upkeep => {
+                self.todo.upkeep = false;
+                let upkeep = async |context: &StepContext, store: &mut Option<OwnedStore>| {
+                    upkeep::upkeep(context, store).await
+                };
+                self.run(step, ctx, upkeep, Self::kept_up);
+            }
+        }
+    }
+
+    /// Runs one step with the databases and goes on with `done`, or with the trouble that it had.
+    fn run<T: 'static>(
+        &mut self,
+        kind: StepKind,
+        ctx: &mut Context<Self>,
+        step: impl AsyncFnOnce(&StepContext, &mut Option<OwnedStore>) -> Result<T, StepError> + 'static,
+        done: impl FnOnce(&mut Self, T, &mut Context<Self>) + 'static,
+    ) {
+        self.step_is_running = true;
+        let (context, mut store) = (self.context.clone(), self.store.take());
+        let future = async move {
+            let result = step(&context, &mut store).await;
+            (store, result)
+        };
+        let ended = future.into_actor(self).map(move |(store, result), actor, ctx| {
+            actor.step_is_running = false;
+            actor.store = store;
+            match result {
+                Ok(value) => {
+                    actor.trouble_ended(kind);
+                    done(actor, value, ctx);
+                }
+                Err(error) => actor.failed(kind, error, ctx),
+            }
+            actor.pump(ctx);
+        });
+        ctx.spawn(ended);
+    }
+
+    fn opened(&mut self, opened: open::OpenedSession, _: &mut Context<Self>) {
+        self.progress = Some(opened.progress);
+    }
+
+    fn surveyed(&mut self, survey: open::Survey, ctx: &mut Context<Self>) {
+        self.backlog = survey.backlog;
+        self.todo.refill.extend(survey.lanes.into_iter().map(std::sync::Arc::from));
+        if survey.has_unprojected {
+            self.note_projections(1, ctx);
+        }
+        self.next_scheduled = survey.next_scheduled;
+        self.arm();
+    }
+
+    fn have_read(&mut self, report: ReadReport, ctx: &mut Context<Self>) {
+        if let Some(progress) = &mut self.progress {
+            progress.cursor = report.cursor;
+        }
+        if report.more {
+            self.todo.read = true;
+        } else {
+            self.todo.adopting = false;
+        }
+        self.hand_out_new(report, ctx);
+    }
+
+    fn refilled(&mut self, report: RefillReport, ctx: &mut Context<Self>) {
+        self.hand_out_refill(report, ctx);
+    }
+
+    fn kept_up(&mut self, report: upkeep::UpkeepReport, _: &mut Context<Self>) {
+        self.next_task_due = report.next_task_due;
+        self.todo.upkeep |= report.more;
+        self.arm();
+    }
+
+    fn start_write(&mut self, ctx: &mut Context<Self>) {
+        let projections = std::mem::take(&mut self.todo.projections);
+        self.todo.projections_are_due = false;
+        let rows: Vec<OutboundRow> = self.actions.iter().take(ACTIONS_PER_WRITE_MAX).cloned().collect();
+        let accepts = self.accepts.drain(..).collect();
+        let write = async move |context: &StepContext, store: &mut Option<OwnedStore>| {
+            let planned = plan(context, &rows).await?;
+            let actions = rows.into_iter().zip(planned).collect();
+            write::write(context, store, WriteRequest { actions, accepts }).await
+        };
+        let wrote = move |actor: &mut Self, report: WriteReport, ctx: &mut Context<Self>| {
+            slog::trace!(actor.engine().logger, "projected"; "session" => %actor.context.session,
+                "about" => projections);
+            actor.written(report, ctx);
+        };
+        self.run(StepKind::Write, ctx, write, wrote);
+    }
+
+    fn written(&mut self, report: WriteReport, ctx: &mut Context<Self>) {
+        for message in &report.settled_actions {
+            self.actions.retain(|row| row.id != *message);
+            self.message_settled(&outbox::system_lane_key(), message);
+        }
+        // New tasks change what is due; a message from another agent wakes.
+        self.todo.upkeep |= report.wake || !report.settled_actions.is_empty();
+        if report.more {
+            self.note_projections(1, ctx);
+            self.todo.projections_are_due = true;
+        }
+    }
+
+    /// Notes that the ledger has outcomes to project.
+    pub(super) fn note_projections(&mut self, count: usize, ctx: &mut Context<Self>) {
+        if self.todo.projections == 0 && count > 0 {
+            ctx.run_later(PROJECTION_DELAY, |actor, ctx| {
+                actor.todo.projections_are_due = true;
+                actor.pump(ctx);
+            });
+        }
+        self.todo.projections += count;
+    }
+
+    fn arm(&self) {
+        let now = self.engine().now();
+        let ahead = |at: &crate::model::time::Timestamp| *at > now;
+        let at = [self.next_scheduled, self.next_task_due].into_iter().flatten().filter(ahead).min();
+        let message = Arm { session_id: self.context.session.clone(), at };
+        if let Some(scheduler) = self.engine().directory.task_scheduler() {
+            // A scheduler that is down has every session looked at again when it is back.
+            let _ = scheduler.try_send(message);
+        }
+    }
+
+    fn trouble_ended(&mut self, kind: StepKind) {
+        if self.troubles.remove(&kind).is_some() && self.troubles.is_empty() {
+            slog::info!(self.engine().logger, "session is served again"; "session" => %self.context.session);
+            self.record_quarantine(None);
+        }
+    }
+
+    fn failed(&mut self, kind: StepKind, error: StepError, ctx: &mut Context<Self>) {
+        // What the step was to do is found again from the ledger and the files.
+        match kind {
+            StepKind::Open => {}
+            StepKind::Survey | StepKind::Refill | StepKind::Write => self.todo.survey = true,
+            StepKind::Read => self.todo.read = true,
+            StepKind::Upkeep => self.todo.upkeep = true,
+        }
+        if let (StepKind::Open, StepError::Store(StoreError::Missing(_))) = (kind, &error) {
+            // A session without a folder has nothing to deliver.
+            self.todo = super::Todo::default();
+            self.accepts.clear();
+            return;
+        }
+        if let Some(store) = &mut self.store {
+            store.close();
+        }
+        let is_hot_journal = matches!(error, StepError::Store(StoreError::HotJournal(_)));
+        let reason = error.to_string();
+        let is_known = self.troubles.values().any(|trouble| trouble.reason == reason);
+        let trouble = self.troubles.entry(kind).or_insert_with(|| Trouble {
+            reason: String::new(),
+            tries: 0,
+            is_pausing: false,
+            may_pass: error.is_transient(),
+        });
+        trouble.tries += 1;
+        trouble.is_pausing = true;
+        trouble.may_pass = error.is_transient() && trouble.tries <= PASSING_TRIES_MAX;
+        trouble.reason.clone_from(&reason);
+        let pause = TROUBLE_PAUSE_BASE * 2_u32.pow(trouble.tries.min(16) - 1);
+        let pause = pause.min(self.engine().settings.sweep_interval).max(TROUBLE_PAUSE_BASE);
+        if !is_known {
+            slog::warn!(self.engine().logger, "session is in trouble"; "session" => %self.context.session,
+                "step" => ?kind, "error" => &reason);
+            self.record_quarantine(Some(reason));
+        }
+        if is_hot_journal {
+            self.roll_back(kind, ctx);
+        }
+        ctx.run_later(pause, move |actor, ctx| actor.end_pause(kind, ctx));
+    }
+
+    fn end_pause(&mut self, kind: StepKind, ctx: &mut Context<Self>) {
+        if let Some(trouble) = self.troubles.get_mut(&kind) {
+            trouble.is_pausing = false;
+        }
+        self.pump(ctx);
+    }
+
+    /// Rolls back what a killed agent left half-written, when no agent runs that could still be at it.
+    fn roll_back(&mut self, kind: StepKind, ctx: &mut Context<Self>) {
+        self.step_is_running = true;
+        let (context, mut store) = (self.context.clone(), self.store.take());
+        let future = async move {
+            let result = roll_back_if_unused(&context, &mut store).await;
+            (store, result)
+        };
+        let ended = future.into_actor(self).map(move |(store, result), actor: &mut Self, ctx| {
+            actor.step_is_running = false;
+            actor.store = store;
+            match result {
+                Ok(true) => {
+                    slog::info!(actor.engine().logger, "rolled back a killed agent's transaction";
+                        "session" => %actor.context.session);
+                    actor.end_pause(kind, ctx);
+                }
+                Ok(false) => actor.pump(ctx),
+                Err(error) => {
+                    slog::warn!(actor.engine().logger, "rollback failed";
+                        "session" => %actor.context.session, "error" => %error);
+                    actor.pump(ctx);
+                }
+            }
+        });
+        ctx.spawn(ended);
+    }
+
+    fn record_quarantine(&self, reason: Option<String>) {
+        let context = self.context.clone();
+        let token = context.engine.activity.token();
+        actix_rt::spawn(async move {
+            let now = context.engine.now();
+            let (session, group) = (context.session.clone(), context.group.clone());
+            let recorded = context
+                .engine
+                .ledger
+                .record(move |ledger| ledger.set_quarantine(&session, &group, reason.as_deref(), now));
+            if let Err(error) = recorded.await {
+                slog::error!(context.engine.logger, "quarantine not recorded"; "session" => %context.session,
+                    "error" => %error);
+            }
+            drop(token);
+        });
+    }
+
+    fn is_busy(&self) -> bool {
+        self.step_is_running
+            || self.next_step().is_some()
+            || self.todo.projections > 0 && !self.is_pausing(StepKind::Write)
+            || self.troubles.values().any(|trouble| trouble.is_pausing && trouble.may_pass)
+    }
+
+    fn close_if_quiet(&mut self) {
+        if self.todo.projections == 0
+            && self.windows.outstanding() == 0
+            && let Some(store) = &mut self.store
+        {
+            store.close();
+        }
+    }
+
+    fn update_busy(&mut self) {
+        match (self.is_busy(), self.busy.is_some()) {
+            (true, false) => self.busy = Some(self.engine().activity.token()),
+            (false, true) => {
+                self.busy = None;
+                self.report_idle();
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells the registry that this actor could go, when nothing is outstanding.
+    pub(super) fn report_idle(&self) {
+        if self.windows.outstanding() > 0 || !self.troubles.is_empty() || self.backlog > 0 {
+            return;
+        }
+        if let Some(registry) = self.engine().directory.registry() {
+            // When it is not heard, the actor stays until it is idle the next time.
+            let _ = registry.try_send(SessionIdle {
+                session_id: self.context.session.clone(),
+                incarnation: self.guard.incarnation(),
+                received: self.received,
+            });
+        }
+    }
+}
+
+/// What to do for each reason to look.
+impl super::Todo {
+    pub(super) fn look(&mut self, reason: LookReason) {
+        match reason {
+            LookReason::Hint | LookReason::Sweep => {
+                self.read = true;
+                self.upkeep = true;
+            }
+            LookReason::Due => {
+                self.survey = true;
+                self.upkeep = true;
+            }
+            LookReason::Reload => {
+                self.survey = true;
+                self.read = true;
+            }
+        }
+    }
+}
+
+async fn plan(context: &StepContext, rows: &[OutboundRow]) -> Result<Vec<PlannedAction>, StepError> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let scheduler = context.engine.directory.task_scheduler().ok_or(StepError::Peer("task scheduler"))?;
+    let request = PlanActions {
+        session_id: context.session.clone(),
+        agent_group_id: context.group.clone(),
+        rows: rows.to_vec(),
+    };
+    scheduler.send(request).await.map_err(|_| StepError::Peer("task scheduler"))
+}
+
+async fn roll_back_if_unused(
+    context: &StepContext,
+    store: &mut Option<OwnedStore>,
+) -> Result<bool, StepError> {
+    let now = context.engine.now();
+    let ceiling = context.engine.settings.claim_stale_after;
+    let is_unused = match upkeep::agent_state(context).await {
+        AgentState::Stopped => true,
+        AgentState::Running { .. } => false,
+        // Nobody knows: an agent without a recent sign of life is taken for dead.
+        AgentState::Unknown => {
+            let heartbeat = context.with_store(store, |store, _| store.directory().heartbeat()).await?;
+            heartbeat.is_none_or(|heartbeat| now.since(heartbeat) > ceiling)
+        }
+    };
+    if is_unused {
+        context.with_store(store, |store, _| store.roll_back_outbound()).await?;
+    }
+    Ok(is_unused)
+}

@@ -1,0 +1,213 @@
+//! The steps that read `outbound.db`: new rows after the cursor, and rows that wait in the ledger.
+
+use super::judge::{Judge, Judged};
+use super::step::{OwnedStore, StepContext, StepError};
+use crate::limits::{LANE_WINDOW, ROWS_PER_CYCLE_MAX};
+use crate::model::error::ErrorClass;
+use crate::model::ids::MessageId;
+use crate::model::message::{Lane, OutboundRow};
+use crate::model::time::Timestamp;
+use crate::report::DeliveryState;
+use crate::store::error::StoreError;
+use crate::store::inbound::{self, ProjectedStatus};
+use crate::store::ledger::{Admission, Admitted, ImportedDelivery, InitialState, Outcome, SessionCursor};
+use crate::store::outbound::{self, Batch, Cursor, UnusableRow};
+use crate::store::session_store::SessionStore;
+use std::sync::Arc;
+
+/// A cycle's result.
+pub(super) struct ReadReport {
+    pub cursor: Cursor,
+    /// Whether there are more rows than one cycle takes.
+    pub more: bool,
+    /// New rows with what the ledger said to them, in order.
+    pub rows: Vec<(Judged, Admitted)>,
+    /// Rows that are dead because their id is no text.
+    pub unusable: usize,
+}
+
+struct Judgement {
+    judged: Vec<Judged>,
+    unusable: Vec<UnusableRow>,
+    imported: Vec<ImportedDelivery>,
+    cursor: Cursor,
+    more: bool,
+}
+
+/// Reads what is new, judges it, and makes it known to the ledger.
+///
+/// With `adopting`, rows that another host has delivered since the ledger was last here are recognised.
+pub(super) async fn read(
+    context: &StepContext,
+    store: &mut Option<OwnedStore>,
+    progress: SessionCursor,
+    adopting: bool,
+) -> Result<ReadReport, StepError> {
+    let now = context.engine.now();
+    let judgement = context
+        .with_store(store, move |store, context| judge_new(store, context, progress, adopting, now))
+        .await?;
+    let Judgement { judged, unusable, imported, cursor, more } = judgement;
+    if cursor == progress.cursor && judged.is_empty() && unusable.is_empty() {
+        return Ok(ReadReport { cursor, more, rows: Vec::new(), unusable: 0 });
+    }
+    let mut admissions: Vec<Admission> = judged.iter().map(Judged::admission).collect();
+    admissions.extend(unusable.iter().filter_map(unusable_admission));
+    let (session, group) = (context.session.clone(), context.group.clone());
+    let mut answers = context
+        .engine
+        .ledger
+        .record(move |ledger| {
+            ledger.import_deliveries(&session, &imported, now)?;
+            ledger.admit(&session, &group, &admissions, cursor, progress.low_water_seq, now)
+        })
+        .await?;
+    let new_unusable =
+        answers.split_off(judged.len()).into_iter().filter(|answer| *answer == Admitted::New).count();
+    Ok(ReadReport { cursor, more, rows: judged.into_iter().zip(answers).collect(), unusable: new_unusable })
+}
+
+fn judge_new(
+    store: &mut SessionStore,
+    context: &StepContext,
+    progress: SessionCursor,
+    adopting: bool,
+    now: Timestamp,
+) -> Result<Judgement, StoreError> {
+    let content_bytes_max = context.engine.settings.limits.content_bytes_max;
+    let batch = match store.outbound() {
+        Ok(outbox) => outbound::read_after(outbox, progress.cursor, ROWS_PER_CYCLE_MAX, content_bytes_max)?,
+        // An agent that has not started yet has no file.
+        Err(StoreError::Missing(_)) => Batch { cursor: progress.cursor, ..Batch::default() },
+        Err(error) => return Err(error),
+    };
+    let imported = if adopting { delivered_elsewhere(store, &batch)? } else { Vec::new() };
+    let judged = judge_rows(store, context, batch.rows, now)?;
+    Ok(Judgement { judged, unusable: batch.unusable, imported, cursor: batch.cursor, more: batch.more })
+}
+
+/// Judges rows and stores the questions that they ask.
+fn judge_rows(
+    store: &mut SessionStore,
+    context: &StepContext,
+    rows: Vec<OutboundRow>,
+    now: Timestamp,
+) -> Result<Vec<Judged>, StoreError> {
+    let snapshot = context.engine.snapshot();
+    let judge = Judge { snapshot: &snapshot, session: &context.session, group: &context.group, now };
+    let mut all = Vec::with_capacity(rows.len());
+    for row in rows {
+        let mut judged = judge.judge(row, store)?;
+        if let Some(question) = judged.question(&context.session, now) {
+            judged.question_stored(context.engine.central.insert_question(&question)?);
+        }
+        all.push(judged);
+    }
+    Ok(all)
+}
+
+fn delivered_elsewhere(store: &mut SessionStore, batch: &Batch) -> Result<Vec<ImportedDelivery>, StoreError> {
+    let ids: Vec<MessageId> = batch.rows.iter().map(|row| row.id.clone()).collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let delivered = match store.inbound() {
+        Ok(inbox) => inbound::delivered_among(inbox, &ids)?,
+        Err(StoreError::Missing(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let imported = batch.rows.iter().filter_map(|row| {
+        delivered.get(&row.id).map(|status| ImportedDelivery {
+            message_id: row.id.clone(),
+            seq: row.seq,
+            platform_message_id: None,
+            failed: *status == ProjectedStatus::Failed,
+        })
+    });
+    Ok(imported.collect())
+}
+
+/// A row without a usable id is dead under a name made from its place.
+fn unusable_admission(row: &UnusableRow) -> Option<Admission> {
+    Some(Admission {
+        message_id: MessageId::new(&format!("rowid:{}", row.rowid)).ok()?,
+        seq: i64::MAX,
+        kind: "unknown".to_owned(),
+        lane: Lane::Nowhere,
+        channel_type: None,
+        platform_id: None,
+        thread_id: None,
+        has_files: false,
+        initial: InitialState::Dead { class: ErrorClass::Invalid, reason: row.reason.clone() },
+    })
+}
+
+/// A lane's next messages.
+pub(super) struct RefillReport {
+    pub lane: Arc<str>,
+    /// What the ledger lists, in order, with the row and the time before which it must not be tried.
+    pub listed: Vec<(Judged, Option<Timestamp>)>,
+    /// Whether the list holds the whole lane.
+    pub complete: bool,
+    /// Rows that are dead now: gone from `outbound.db`, or not permitted any more.
+    pub dead: Vec<MessageId>,
+}
+
+/// Reads the head of a lane that waits in the ledger.
+pub(super) async fn refill(
+    context: &StepContext,
+    store: &mut Option<OwnedStore>,
+    lane: Arc<str>,
+) -> Result<RefillReport, StepError> {
+    let now = context.engine.now();
+    let lane_key = Arc::clone(&lane);
+    let (listed, complete, dead) =
+        context.with_store(store, move |store, context| read_lane(store, context, &lane_key, now)).await?;
+    for (message, class, reason) in &dead {
+        let outcome =
+            Outcome::Dead { class: *class, reason: reason.clone(), attempted: false, projected: false };
+        context.engine.record_outcome(&context.session, message, outcome).await;
+    }
+    let dead = dead.into_iter().map(|(message, ..)| message).collect();
+    Ok(RefillReport { lane, listed, complete, dead })
+}
+
+type LanePage = (Vec<(Judged, Option<Timestamp>)>, bool, Vec<(MessageId, ErrorClass, String)>);
+
+fn read_lane(
+    store: &mut SessionStore,
+    context: &StepContext,
+    lane_key: &str,
+    now: Timestamp,
+) -> Result<LanePage, StoreError> {
+    let limit = 2 * LANE_WINDOW;
+    let pending = context.engine.ledger_reader.lane_page(&context.session, lane_key, limit, now)?;
+    let complete = pending.len() < limit;
+    let ids: Vec<MessageId> = pending.iter().map(|delivery| delivery.message_id.clone()).collect();
+    let content_bytes_max = context.engine.settings.limits.content_bytes_max;
+    let rows = match store.outbound() {
+        Ok(outbox) => outbound::read_by_ids(outbox, &ids, content_bytes_max)?,
+        Err(StoreError::Missing(_)) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let judged = judge_rows(store, context, rows, now)?;
+    let mut by_id: std::collections::HashMap<_, _> =
+        judged.into_iter().map(|judged| (judged.row.id.clone(), judged)).collect();
+    let (mut listed, mut dead) = (Vec::new(), Vec::new());
+    for delivery in pending {
+        let Some(mut judged) = by_id.remove(&delivery.message_id) else {
+            let reason = "the row was gone from outbound.db before it could be sent".to_owned();
+            dead.push((delivery.message_id, ErrorClass::Vanished, reason));
+            continue;
+        };
+        if let super::judge::Verdict::Dead { class, reason } = judged.verdict {
+            dead.push((delivery.message_id, class, reason));
+            continue;
+        }
+        judged.row.seq = delivery.seq;
+        let not_before =
+            delivery.next_attempt_at.filter(|at| delivery.state == DeliveryState::Retrying && *at > now);
+        listed.push((judged, not_before));
+    }
+    Ok((listed, complete, dead))
+}

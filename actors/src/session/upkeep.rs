@@ -1,0 +1,252 @@
+//! The step that looks after the agent: acknowledgements, stale claims, series, due work.
+
+use super::step::{OwnedStore, StepContext, StepError};
+use crate::model::ids::MessageId;
+use crate::model::staleness::{self, AgentState, Claim, Facts, Policy, Verdict};
+use crate::model::time::Timestamp;
+use crate::runtime::{AgentSession, Running};
+use crate::store::central::ContainerStatus;
+use crate::store::error::StoreError;
+use crate::store::inbound::{self, RecurringRun};
+use crate::store::outbound::{self, Ack};
+use crate::store::session_store::SessionStore;
+use crate::task_scheduler::{EndedRun, PlanRuns, PlannedRun};
+use std::time::Duration;
+
+/// Most acknowledgements, claims and ended runs that one cycle deals with.
+const ROWS_MAX: usize = 500;
+/// An agent that has just started is not judged for this long.
+const START_GRACE: Duration = Duration::from_secs(60);
+
+/// What upkeep found.
+pub(super) struct UpkeepReport {
+    /// When the session's next task is due.
+    pub next_task_due: Option<Timestamp>,
+    /// Whether there is more than one cycle deals with.
+    pub more: bool,
+}
+
+struct Seen {
+    acks: Vec<Ack>,
+    claims: Vec<Ack>,
+    ended_runs: Vec<RecurringRun>,
+    heartbeat: Option<Timestamp>,
+    declared_tool_timeout: Option<Duration>,
+    due_count: usize,
+    next_due: Option<Timestamp>,
+    more: bool,
+}
+
+/// Looks, decides, writes.
+pub(super) async fn upkeep(
+    context: &StepContext,
+    store: &mut Option<OwnedStore>,
+) -> Result<UpkeepReport, StepError> {
+    let now = context.engine.now();
+    let seen = context.with_store(store, move |store, context| look(store, context, now)).await?;
+    let agent = agent_state(context).await;
+    let facts = Facts {
+        now,
+        heartbeat: seen.heartbeat,
+        claims: seen.claims.iter().map(claim).collect(),
+        declared_tool_timeout: seen.declared_tool_timeout,
+        agent,
+        // A claimed message is still pending, but somebody works on it.
+        has_due_work: seen.due_count > seen.claims.len(),
+    };
+    let settings = &context.engine.settings;
+    let policy = Policy {
+        claim_stale_after: settings.claim_stale_after,
+        heartbeat_ceiling: settings.heartbeat_ceiling,
+        start_grace: START_GRACE,
+    };
+    let decision = staleness::decide(&facts, &policy);
+    if let Verdict::StopAgent { reason } = &decision.verdict {
+        stop_agent(context, &format!("{reason:?}")).await;
+    }
+    let stale: Vec<Ack> =
+        seen.claims.into_iter().filter(|claim| decision.reset_claims.contains(&claim.message_id)).collect();
+    let next_runs = plan_runs(context, &seen.ended_runs).await?;
+    let next_due = if seen.acks.is_empty() && stale.is_empty() && next_runs.is_empty() {
+        seen.next_due
+    } else {
+        let acks = seen.acks;
+        let tries_max = settings.claim_tries_max;
+        let written = stale.clone();
+        let next_due = context
+            .with_store(store, move |store, _| write(store, &acks, &written, &next_runs, tries_max, now))
+            .await?;
+        note_resets(context, &stale).await?;
+        next_due
+    };
+    if decision.wake {
+        wake_agent(context).await;
+    }
+    Ok(UpkeepReport { next_task_due: next_due, more: seen.more })
+}
+
+fn claim(ack: &Ack) -> Claim {
+    Claim { message_id: ack.message_id.clone(), claimed_at: ack.status_changed }
+}
+
+fn look(store: &mut SessionStore, context: &StepContext, now: Timestamp) -> Result<Seen, StoreError> {
+    let heartbeat = store.directory().heartbeat()?;
+    let inbox = match store.inbound() {
+        Ok(inbox) => inbox,
+        Err(StoreError::Missing(_)) => return Ok(Seen::nothing(heartbeat)),
+        Err(error) => return Err(error),
+    };
+    let live = inbound::live_ids(inbox, i64::MIN, ROWS_MAX)?.ids;
+    let ended_runs = inbound::completed_recurring(inbox, ROWS_MAX)?;
+    let due_count = inbound::due_count(inbox, now)?;
+    let next_due = inbound::next_due(inbox)?.at;
+    let mut seen =
+        Seen { ended_runs, due_count, next_due, more: live.len() == ROWS_MAX, ..Seen::nothing(heartbeat) };
+    match store.outbound() {
+        Ok(outbox) => {
+            seen.acks = outbound::acks(outbox, &live)?;
+            seen.claims = outbound::claims(outbox, ROWS_MAX)?;
+            seen.claims.retain(|claim| live.contains(&claim.message_id));
+            seen.declared_tool_timeout =
+                outbound::container_state(outbox)?.and_then(|state| state.declared_timeout());
+        }
+        Err(StoreError::Missing(_)) => {}
+        Err(error) => return Err(error),
+    }
+    seen.acks.retain(|ack| ack.status.settled_status().is_some());
+    let reset = context.engine.ledger_reader.reset_claims(&context.session)?;
+    seen.claims.retain(|claim| reset.get(claim.message_id.as_str()) != Some(&claimed_at(claim)));
+    Ok(seen)
+}
+
+impl Seen {
+    fn nothing(heartbeat: Option<Timestamp>) -> Self {
+        Self {
+            acks: Vec::new(),
+            claims: Vec::new(),
+            ended_runs: Vec::new(),
+            heartbeat,
+            declared_tool_timeout: None,
+            due_count: 0,
+            next_due: None,
+            more: false,
+        }
+    }
+}
+
+/// The time of a claim as the ledger remembers it.
+fn claimed_at(claim: &Ack) -> String {
+    claim.status_changed.map_or_else(String::new, Timestamp::to_iso)
+}
+
+/// Whether the agent runs: what the runtime knows, else what `v2.db` says.
+pub(super) async fn agent_state(context: &StepContext) -> AgentState {
+    match context.engine.runtime.is_running(&agent_session(context)).await {
+        Running::Yes => AgentState::Running { since: None },
+        Running::No => AgentState::Stopped,
+        Running::Unknown => {
+            let snapshot = context.engine.snapshot();
+            match snapshot.sessions.get(&context.session).map(|session| session.container_status) {
+                Some(ContainerStatus::Stopped) => AgentState::Stopped,
+                Some(ContainerStatus::Running | ContainerStatus::Idle) | None => AgentState::Unknown,
+            }
+        }
+    }
+}
+
+fn agent_session(context: &StepContext) -> AgentSession {
+    AgentSession { session_id: context.session.clone(), agent_group_id: context.group.clone() }
+}
+
+/// Asks the runtime to wake the session's agent.
+pub(super) async fn wake_agent(context: &StepContext) {
+    context.engine.statistics.count_wake();
+    if let Err(error) = context.engine.runtime.wake(&agent_session(context)).await {
+        slog::warn!(context.engine.logger, "agent not woken"; "session" => %context.session, "error" => %error);
+    }
+}
+
+async fn stop_agent(context: &StepContext, reason: &str) {
+    if let Err(error) = context.engine.runtime.stop(&agent_session(context), reason).await {
+        slog::warn!(context.engine.logger, "agent not stopped"; "session" => %context.session, "error" => %error);
+    }
+}
+
+/// The next run of each ended one; `None` ends the series.
+async fn plan_runs(
+    context: &StepContext,
+    ended: &[RecurringRun],
+) -> Result<Vec<(MessageId, Option<PlannedRun>)>, StepError> {
+    if ended.is_empty() {
+        return Ok(Vec::new());
+    }
+    let runs = ended
+        .iter()
+        .map(|run| EndedRun {
+            series_id: run.series_id.to_string(),
+            recurrence: run.recurrence.clone(),
+            scheduled: run.process_after,
+        })
+        .collect();
+    let scheduler = context.engine.directory.task_scheduler().ok_or(StepError::Peer("task scheduler"))?;
+    let planned = scheduler.send(PlanRuns { runs }).await.map_err(|_| StepError::Peer("task scheduler"))?;
+    Ok(ended.iter().map(|run| run.id.clone()).zip(planned).collect())
+}
+
+fn write(
+    store: &mut SessionStore,
+    acks: &[Ack],
+    stale: &[Ack],
+    next_runs: &[(MessageId, Option<PlannedRun>)],
+    tries_max: u32,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
+    store.write(|transaction| {
+        for ack in acks {
+            inbound::apply_ack(transaction, &ack.message_id, &ack.status)?;
+        }
+        for claim in stale {
+            inbound::reset_claim(transaction, &claim.message_id, tries_max, now)?;
+        }
+        for (ended, next) in next_runs {
+            match next {
+                Some(run) => {
+                    let run = inbound::NewRun {
+                        id: run.id.clone(),
+                        process_after: run.process_after,
+                        paused: false,
+                    };
+                    inbound::insert_next_run(transaction, ended, &run, now)?;
+                }
+                None => {
+                    inbound::clear_recurrence(transaction, ended)?;
+                }
+            }
+        }
+        Ok(inbound::next_due(transaction)?.at)
+    })
+}
+
+async fn note_resets(context: &StepContext, stale: &[Ack]) -> Result<(), StepError> {
+    if stale.is_empty() {
+        return Ok(());
+    }
+    for claim in stale {
+        slog::warn!(context.engine.logger, "stale claim reset"; "session" => %context.session,
+            "msg_id" => %claim.message_id);
+    }
+    let session = context.session.clone();
+    let resets: Vec<(MessageId, String)> =
+        stale.iter().map(|claim| (claim.message_id.clone(), claimed_at(claim))).collect();
+    context
+        .engine
+        .ledger
+        .record(move |ledger| {
+            for (message, claimed_at) in &resets {
+                ledger.note_claim_reset(&session, message, claimed_at)?;
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,429 @@
+//! The step that writes `inbound.db`: outcomes of deliveries, system actions, messages from other agents, all in
+//! one transaction.
+
+use super::messages::{AcceptError, AgentMessage};
+use super::step::{OwnedStore, StepContext, StepError};
+use crate::limits::PROJECTIONS_PER_TRANSACTION_MAX;
+use crate::model::content;
+use crate::model::error::ErrorClass;
+use crate::model::ids::{MessageId, PathComponent};
+use crate::model::message::OutboundRow;
+use crate::model::route::AGENT_CHANNEL_TYPE;
+use crate::model::task::TaskChange;
+use crate::model::time::Timestamp;
+use crate::report::DeliveryState;
+use crate::store::attachments;
+use crate::store::error::StoreError;
+use crate::store::inbound::{self, Insert, NewInbound, NewTask, ProjectedStatus, Projection, TaskUpdate};
+use crate::store::ledger::{Effect, Outcome, Unprojected};
+use crate::store::session_store::SessionStore;
+use crate::system_action::ActionReply;
+use crate::task_scheduler::PlannedAction;
+use rusqlite::Transaction;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// What is to be written besides the outcomes that the ledger lists.
+pub(super) struct WriteRequest {
+    /// System actions with what the task scheduler made of them.
+    pub actions: Vec<(OutboundRow, PlannedAction)>,
+    /// Messages from other agents.
+    pub accepts: Vec<AgentMessage>,
+}
+
+/// What was written.
+pub(super) struct WriteReport {
+    /// System actions that are settled now.
+    pub settled_actions: Vec<MessageId>,
+    /// Whether the ledger lists more outcomes than one transaction takes.
+    pub more: bool,
+    /// Whether the agent has something new that should wake it.
+    pub wake: bool,
+}
+
+struct Written {
+    projected: Vec<(MessageId, DeliveryState)>,
+    actions: Vec<(MessageId, Outcome)>,
+    more: bool,
+}
+
+/// Writes, then tells the ledger and the askers. On an error nothing is lost: the ledger still lists the
+/// outcomes, the actions are still queued, and whoever sent an agent message tries again.
+pub(super) async fn write(
+    context: &StepContext,
+    store: &mut Option<OwnedStore>,
+    request: WriteRequest,
+) -> Result<WriteReport, StepError> {
+    let now = context.engine.now();
+    let WriteRequest { actions, accepts } = request;
+    let (accepts, replies): (Vec<_>, Vec<_>) = accepts.into_iter().map(AcceptWork::split).unzip();
+    let accepts = Arc::new(accepts);
+    let wake = !accepts.is_empty();
+    let inside = Arc::clone(&accepts);
+    let written = context
+        .with_store(store, move |store, context| write_all(store, context, &actions, &inside, now))
+        .await;
+    let (written, answers) = match written {
+        Ok(written) => written,
+        Err(error) => {
+            for (reply, _token) in replies {
+                let _ = reply.send(Err(AcceptError::Unavailable(error.to_string())));
+            }
+            return Err(error);
+        }
+    };
+    let settled_actions = written.actions.iter().map(|(id, _)| id.clone()).collect();
+    record(context, &written, now).await?;
+    for ((reply, _token), answer) in replies.into_iter().zip(answers) {
+        let _ = reply.send(answer);
+    }
+    Ok(WriteReport { settled_actions, more: written.more, wake })
+}
+
+/// Tells the ledger what `inbound.db` now says.
+async fn record(context: &StepContext, written: &Written, now: Timestamp) -> Result<(), StepError> {
+    if written.projected.is_empty() && written.actions.is_empty() {
+        return Ok(());
+    }
+    let (session, projected, actions) =
+        (context.session.clone(), written.projected.clone(), written.actions.clone());
+    context
+        .engine
+        .ledger
+        .record(move |ledger| {
+            for (message, outcome) in &actions {
+                ledger.finish(&session, message, outcome, now)?;
+            }
+            ledger.mark_projected(&session, &projected)
+        })
+        .await?;
+    for (message, outcome) in &written.actions {
+        match outcome {
+            Outcome::Done { effect, .. } => context.engine.statistics.count_effect(*effect),
+            Outcome::Dead { class, reason, .. } => {
+                context.engine.statistics.count_dead(1);
+                slog::warn!(context.engine.logger, "given up"; "session" => %context.session, "msg_id" => %message,
+                    "class" => class.as_str(), "error" => reason);
+            }
+            Outcome::Retry { .. } | Outcome::Ambiguous { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+type Answers = Vec<Result<(), AcceptError>>;
+
+fn write_all(
+    store: &mut SessionStore,
+    context: &StepContext,
+    actions: &[(OutboundRow, PlannedAction)],
+    accepts: &[AcceptWork],
+    now: Timestamp,
+) -> Result<(Written, Answers), StoreError> {
+    let reader = &context.engine.ledger_reader;
+    let unprojected = reader.unprojected(&context.session, PROJECTIONS_PER_TRANSACTION_MAX)?;
+    let directory = Arc::clone(store.directory());
+    let mut answers: Answers = accepts.iter().map(|accept| accept.copy_files(context, &directory)).collect();
+    let tasks_max = context.engine.settings.limits.tasks_per_session_max;
+    let written_actions = store.write(|transaction| {
+        project(transaction, &unprojected, now)?;
+        for (accept, answer) in accepts.iter().zip(&mut answers) {
+            if answer.is_ok() {
+                accept.insert(transaction, now)?;
+            }
+        }
+        actions
+            .iter()
+            .map(|(row, planned)| Ok((row.id.clone(), apply(transaction, row, planned, tasks_max, now)?)))
+            .collect::<Result<Vec<_>, StoreError>>()
+    })?;
+    // Only after the outcome is in the agent's own file may its attachments go.
+    for delivery in unprojected.iter().filter(|delivery| delivery.has_files) {
+        if delivery.state == DeliveryState::Delivered {
+            remove_outbox(context, &directory, delivery);
+        }
+    }
+    let more = unprojected.len() == PROJECTIONS_PER_TRANSACTION_MAX;
+    let projected = unprojected.into_iter().map(|delivery| (delivery.message_id, delivery.state)).collect();
+    Ok((Written { projected, actions: written_actions, more }, answers))
+}
+
+fn remove_outbox(
+    context: &StepContext,
+    directory: &crate::store::session_dir::SessionDir,
+    delivery: &Unprojected,
+) {
+    let Ok(folder) = delivery.message_id.path_component() else { return };
+    match attachments::remove_outbox(directory, &folder) {
+        Ok(()) | Err(StoreError::Missing(_)) => {}
+        // The message is delivered; what is left of its folder harms nobody.
+        Err(error) => slog::warn!(context.engine.logger, "outbox folder not removed";
+            "session" => %context.session, "msg_id" => %delivery.message_id, "error" => %error),
+    }
+}
+
+fn project(
+    transaction: &Transaction<'_>,
+    unprojected: &[Unprojected],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let outcomes: Vec<Projection> = unprojected
+        .iter()
+        .map(|delivery| Projection {
+            message_id: delivery.message_id.clone(),
+            status: match delivery.state {
+                DeliveryState::Delivered => ProjectedStatus::Delivered,
+                _ => ProjectedStatus::Failed,
+            },
+            platform_message_id: delivery.platform_message_id.clone(),
+            delivered_at: delivery.settled_at,
+        })
+        .collect();
+    inbound::project(transaction, &outcomes)?;
+    for delivery in unprojected.iter().filter(|delivery| delivery.state == DeliveryState::Dead) {
+        let reason = delivery.error.as_deref().unwrap_or("given up");
+        let (seq, attempts) = (delivery.seq, delivery.attempts);
+        tell_failure(transaction, &delivery.message_id, (seq, attempts, reason), delivery.settled_at, now)?;
+    }
+    Ok(())
+}
+
+/// Leaves a notice in the agent's inbox. It is context only: it wakes nobody.
+fn tell_failure(
+    transaction: &Transaction<'_>,
+    message: &MessageId,
+    (seq, attempts, reason): (i64, u32, &str),
+    settled_at: Timestamp,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let content = serde_json::json!({
+        "type": "delivery_failed", "messageId": message.as_str(), "seq": seq, "reason": reason,
+        "attempts": attempts,
+    });
+    // One notice per death: a message that is replayed and dies again is told again.
+    let id = derived_id("failed", &[message.as_str(), &settled_at.as_ms().to_string()])?;
+    let notice = NewInbound { content: content.to_string(), ..inbox_row(id, "system") };
+    inbound::insert_message(transaction, &notice, now)?;
+    Ok(())
+}
+
+fn apply(
+    transaction: &Transaction<'_>,
+    row: &OutboundRow,
+    planned: &PlannedAction,
+    tasks_max: usize,
+    now: Timestamp,
+) -> Result<Outcome, StoreError> {
+    let done = Outcome::Done { effect: Effect::Applied, platform_message_id: None, projected: true };
+    // The host died after this transaction and before the ledger knew of it.
+    match inbound::delivered_status(transaction, &row.id)? {
+        Some(ProjectedStatus::Delivered) => return Ok(done),
+        Some(ProjectedStatus::Failed) | None => {}
+    }
+    let applied = match planned {
+        PlannedAction::Task(change) => apply_task(transaction, change, tasks_max, now)?,
+        PlannedAction::Reply(reply) => insert_reply(transaction, reply, now)?,
+        PlannedAction::Refused(reason) => Err(reason.clone()),
+    };
+    let (status, outcome) = match applied {
+        Ok(()) => (ProjectedStatus::Delivered, done),
+        Err(reason) => {
+            tell_failure(transaction, &row.id, (row.seq, 0, &reason), now, now)?;
+            let class = ErrorClass::ActionRefused;
+            (ProjectedStatus::Failed, Outcome::Dead { class, reason, attempted: false, projected: true })
+        }
+    };
+    let projection =
+        Projection { message_id: row.id.clone(), status, platform_message_id: None, delivered_at: now };
+    inbound::project(transaction, &[projection])?;
+    Ok(outcome)
+}
+
+/// Applies a change of tasks. The inner error is a sentence for the agent.
+fn apply_task(
+    transaction: &Transaction<'_>,
+    change: &TaskChange,
+    tasks_max: usize,
+    now: Timestamp,
+) -> Result<Result<(), String>, StoreError> {
+    let (task_id, matched) = match change {
+        TaskChange::Insert { task_id, .. } => {
+            if inbound::count_live_tasks(transaction)? >= tasks_max {
+                return Ok(Err(format!("this session has {tasks_max} tasks already, which is the limit")));
+            }
+            let inserted = inbound::insert_task(transaction, &new_task(change, task_id), now)?;
+            return Ok(match inserted {
+                Insert::Inserted { .. } => Ok(()),
+                Insert::Duplicate => Err(format!("a task with the id {task_id:?} exists already")),
+            });
+        }
+        TaskChange::Cancel { task_id } => (task_id, inbound::cancel_series(transaction, task_id.as_str())?),
+        TaskChange::Pause { task_id } => (task_id, inbound::pause_series(transaction, task_id.as_str())?),
+        TaskChange::Resume { task_id } => (task_id, inbound::resume_series(transaction, task_id.as_str())?),
+        TaskChange::Update { task_id, prompt, script, process_after, recurrence } => {
+            let update = TaskUpdate {
+                prompt: prompt.clone(),
+                script: script.clone(),
+                process_after: *process_after,
+                recurrence: recurrence.clone(),
+            };
+            (task_id, inbound::update_series(transaction, task_id.as_str(), &update)?)
+        }
+    };
+    Ok(if matched == 0 { Err(format!("no live task has the id {task_id:?}")) } else { Ok(()) })
+}
+
+fn new_task(change: &TaskChange, task_id: &MessageId) -> NewTask {
+    let TaskChange::Insert {
+        prompt,
+        script,
+        process_after,
+        recurrence,
+        platform_id,
+        channel_type,
+        thread_id,
+        ..
+    } = change
+    else {
+        unreachable!("only an insert makes a new task")
+    };
+    NewTask {
+        task_id: task_id.clone(),
+        series_id: None,
+        prompt: prompt.clone(),
+        script: script.clone(),
+        process_after: *process_after,
+        recurrence: recurrence.clone(),
+        platform_id: platform_id.as_ref().map(ToString::to_string),
+        channel_type: channel_type.as_ref().map(ToString::to_string),
+        thread_id: thread_id.as_ref().map(ToString::to_string),
+    }
+}
+
+fn insert_reply(
+    transaction: &Transaction<'_>,
+    reply: &ActionReply,
+    now: Timestamp,
+) -> Result<Result<(), String>, StoreError> {
+    for message in &reply.messages {
+        let Ok(id) = MessageId::new(&message.id) else {
+            return Ok(Err(format!("the handler answered with an unusable row id {:?}", message.id)));
+        };
+        let row = NewInbound {
+            trigger: message.wake,
+            content: message.content.clone(),
+            ..inbox_row(id, &message.kind)
+        };
+        inbound::insert_message(transaction, &row, now)?;
+    }
+    Ok(Ok(()))
+}
+
+/// A row for the agent's inbox that wakes nobody and answers to no chat.
+fn inbox_row(id: MessageId, kind: &str) -> NewInbound {
+    NewInbound {
+        id,
+        kind: kind.to_owned(),
+        process_after: None,
+        recurrence: None,
+        series_id: None,
+        trigger: false,
+        on_wake: false,
+        platform_id: None,
+        channel_type: None,
+        thread_id: None,
+        content: String::new(),
+        source_session_id: None,
+    }
+}
+
+/// A short id that is always the same for the same parts, however long or odd these are.
+fn derived_text(prefix: &str, parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+        hash.update([0]);
+    }
+    format!("{prefix}-{}", &format!("{:x}", hash.finalize())[..24])
+}
+
+fn derived_id(prefix: &str, parts: &[&str]) -> Result<MessageId, StoreError> {
+    MessageId::new(&derived_text(prefix, parts)).map_err(|error| StoreError::Limit(error.to_string()))
+}
+
+/// A message from another agent without the means to answer it.
+struct AcceptWork {
+    inbox_id: String,
+    source_session: crate::model::ids::SessionId,
+    source_group: crate::model::ids::AgentGroupId,
+    source_message: MessageId,
+    content: Arc<str>,
+    files: Arc<[String]>,
+}
+
+type Reply =
+    (tokio::sync::oneshot::Sender<Result<(), AcceptError>>, crate::supervise::activity::ActivityToken);
+
+impl AcceptWork {
+    fn split(message: AgentMessage) -> (Self, Reply) {
+        let AgentMessage { source_session, source_group, source_message, content, files, reply, _token } =
+            message;
+        // Derived from the source, so that a repeated hand-over writes no second row.
+        let inbox_id = derived_text("a2a", &[source_session.as_str(), source_message.as_str()]);
+        (Self { inbox_id, source_session, source_group, source_message, content, files }, (reply, _token))
+    }
+
+    /// Copies the declared files from the source's outbox into this session's inbox.
+    fn copy_files(
+        &self,
+        context: &StepContext,
+        directory: &crate::store::session_dir::SessionDir,
+    ) -> Result<(), AcceptError> {
+        if self.files.is_empty() {
+            return Ok(());
+        }
+        let limits = &context.engine.settings.limits;
+        let refused = |name: &str, reason: &dyn std::fmt::Display| {
+            AcceptError::Attachment(format!("attachment {name:?}: {reason}"))
+        };
+        if self.files.len() > limits.attachments_max {
+            let reason = format!("{} attachments, the limit is {}", self.files.len(), limits.attachments_max);
+            return Err(AcceptError::Attachment(reason));
+        }
+        let source = context
+            .engine
+            .sessions_root
+            .session(&self.source_group, &self.source_session)
+            .map_err(|error| AcceptError::Unavailable(error.to_string()))?;
+        let inbox_folder = PathComponent::new(&self.inbox_id).map_err(|error| refused("", &error))?;
+        let mut total = 0;
+        for declared in self.files.iter() {
+            let name = PathComponent::new(declared).map_err(|error| refused(declared, &error))?;
+            let folder = self.source_message.path_component().map_err(|error| refused(declared, &error))?;
+            let (file, size) = attachments::open_outbox_file(&source, &folder, &name)
+                .map_err(|error| refused(declared, &error))?;
+            total += size;
+            if size > limits.attachment_bytes_max || total > limits.attachments_total_bytes_max {
+                return Err(refused(declared, &"the attachments are too large"));
+            }
+            attachments::copy_into_inbox(directory, &inbox_folder, &name, &file, size)
+                .map_err(|error| AcceptError::Unavailable(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn insert(&self, transaction: &Transaction<'_>, now: Timestamp) -> Result<(), StoreError> {
+        let id = derived_id("a2a", &[self.source_session.as_str(), self.source_message.as_str()])?;
+        let row = NewInbound {
+            trigger: true,
+            platform_id: Some(self.source_group.to_string()),
+            channel_type: Some(AGENT_CHANNEL_TYPE.to_owned()),
+            content: content::forwarded_to_agent(&self.content, &self.files, &self.inbox_id),
+            source_session_id: Some(self.source_session.clone()),
+            ..inbox_row(id, "chat")
+        };
+        // A duplicate is the same message handed over twice: it has arrived.
+        inbound::insert_message(transaction, &row, now)?;
+        Ok(())
+    }
+}
