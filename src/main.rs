@@ -1,2 +1,5 @@
 //! The `nanorelay` program.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    nanorelay::cli::main()
+}

@@ -1,1 +1,5 @@
-//! The integration tests.
+//! The integration tests: real files, the whole engine, mock channels.
+
+mod fixtures;
+mod semantics;
+mod support;

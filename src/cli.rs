@@ -1,0 +1,220 @@
+//! The command line.
+
+mod config;
+mod deliveries;
+mod demo;
+mod drain;
+mod running;
+mod serve;
+mod signals;
+mod table;
+
+use crate::channels::ChannelError;
+use crate::channels::plain_text::one_line;
+use crate::config::{ConfigErrors, ConfigSources, units};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use nanorelay_actors::relay::{OperationError, StartError};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Delivers what AI agents write into their NanoClaw session folders.
+#[derive(Debug, Parser)]
+#[command(name = "nanorelay", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Deliver until SIGTERM or SIGINT
+    Serve {
+        #[command(flatten)]
+        host: HostArgs,
+    },
+    /// Deliver all that is due, then end
+    Drain(drain::DrainArgs),
+    /// List, show and replay deliveries, on a running or a stopped host
+    Deliveries {
+        #[command(subcommand)]
+        command: deliveries::DeliveriesCommand,
+    },
+    /// Show what nanorelay does, with demo agents in a directory of its own
+    Demo(demo::DemoArgs),
+    /// Print or check the configuration
+    Config {
+        #[command(subcommand)]
+        command: config::ConfigCommand,
+    },
+    /// One agent of the demo
+    #[command(hide = true)]
+    DemoAgent(demo::DemoAgentArgs),
+}
+
+/// What starts a host.
+#[derive(Debug, Clone, Args)]
+struct HostArgs {
+    /// The folder that holds v2.db and v2-sessions/
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The configuration file; without it DIR/nanorelay.toml, if there is one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// critical, error, warning, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// How the log on standard error is written
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormatName>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormatName {
+    Auto,
+    Json,
+    Text,
+}
+
+impl HostArgs {
+    fn config_sources(&self) -> ConfigSources {
+        let format = self.log_format.map(|format| match format {
+            LogFormatName::Auto => "auto",
+            LogFormatName::Json => "json",
+            LogFormatName::Text => "text",
+        });
+        let flags = [
+            ("--log-level", vec!["log", "level"], self.log_level.clone()),
+            ("--log-format", vec!["log", "format"], format.map(str::to_owned)),
+        ];
+        ConfigSources {
+            data_dir: Some(self.data.clone()),
+            file: self.config.clone(),
+            environment: std::env::vars_os().collect(),
+            flags: flags
+                .into_iter()
+                .filter_map(|(flag, path, value)| Some((flag.to_owned(), path, value?)))
+                .collect(),
+        }
+    }
+}
+
+/// How a command that worked ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// 0.
+    Done,
+    /// 3: something that was due is left, or nothing matched.
+    LeftOver,
+    /// 128 and the signal's number: broken off.
+    Signal(signals::Signal),
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Failed(String),
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("the configuration is wrong\n{0}")]
+    Config(#[from] ConfigErrors),
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Operation(#[from] OperationError),
+    #[error("{0}: {1}")]
+    Io(&'static str, io::Error),
+    /// The reader of standard output has gone: nobody is left to be told.
+    #[error("standard output is closed")]
+    OutputClosed,
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => 2,
+            Failure::Unreachable(_) => 69,
+            Failure::Config(_) | Failure::Channel(ChannelError::Webhook { .. }) => 78,
+            _ => 1,
+        }
+    }
+}
+
+/// Runs the command of this process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Commands that have a log replace this.
+    std::panic::set_hook(Box::new(|panic| {
+        let _ = writeln!(io::stderr(), "nanorelay: internal error: {}", one_line(&panic.to_string()));
+    }));
+    let code = match std::panic::catch_unwind(|| run(cli)) {
+        Ok(Ok(Exit::Done)) => 0,
+        Ok(Ok(Exit::LeftOver)) => 3,
+        Ok(Ok(Exit::Signal(signal))) => signal.exit_code(),
+        Ok(Err(failure)) => {
+            if !matches!(failure, Failure::OutputClosed) {
+                // Without standard error there is nowhere to say it.
+                let _ = writeln!(io::stderr(), "nanorelay: {failure}");
+            }
+            failure.exit_code()
+        }
+        Err(_) => 70,
+    };
+    ExitCode::from(code)
+}
+
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    match cli.command {
+        Command::Serve { host } => serve::run(&host),
+        Command::Drain(args) => drain::run(&args),
+        Command::Deliveries { command } => deliveries::run(command),
+        Command::Demo(args) => demo::run(&args),
+        Command::Config { command } => config::run(command),
+        Command::DemoAgent(args) => demo::run_agent(&args),
+    }
+}
+
+/// Writes to standard output, whole.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::OutputClosed),
+        Err(error) => Err(Failure::Io("cannot write to standard output", error)),
+    }
+}
+
+/// A value as JSON, on one line.
+fn json_line(value: &impl serde::Serialize) -> Result<String, Failure> {
+    let json = serde_json::to_string(value).map_err(|error| Failure::Failed(error.to_string()))?;
+    Ok(json + "\n")
+}
+
+fn duration_argument(text: &str) -> Result<std::time::Duration, String> {
+    units::parse_duration(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_configuration_keys() {
+        let arguments = ["nanorelay", "serve", "--data", "d", "--log-level", "debug", "--log-format", "json"];
+        let Command::Serve { host } = Cli::parse_from(arguments).command else { panic!("serve") };
+        let flags = host.config_sources().flags;
+        assert_eq!(flags[0], ("--log-level".to_owned(), vec!["log", "level"], "debug".to_owned()));
+        assert_eq!(flags[1].2, "json");
+    }
+}

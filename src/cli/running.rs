@@ -1,0 +1,61 @@
+//! A host that runs in this process, with its log and its control socket.
+
+use super::{Failure, HostArgs};
+use crate::channels::ConsoleOutput;
+use crate::config::Config;
+use crate::control::socket::ControlSocket;
+use crate::logging::{self, Logging};
+use nanorelay_actors::clock::{SharedClock, SystemClock};
+use nanorelay_actors::relay::Relay;
+use slog::Logger;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A started relay.
+pub struct RunningHost {
+    /// The engine.
+    pub relay: Relay,
+    socket: ControlSocket,
+    shutdown_deadline: Duration,
+}
+
+impl RunningHost {
+    /// Starts the relay, then opens the socket. Must run inside an actix system.
+    pub async fn start(
+        data_dir: &Path,
+        config: &Config,
+        console: ConsoleOutput,
+        logger: &Logger,
+    ) -> Result<Self, Failure> {
+        let clock: SharedClock = Arc::new(SystemClock);
+        let relay = crate::host::builder(data_dir, config, console, clock, logger.clone())?.start().await?;
+        match ControlSocket::open(data_dir, relay.clone(), logger.clone()) {
+            Ok(socket) => Ok(Self { relay, socket, shutdown_deadline: config.shutdown_deadline }),
+            Err(error) => {
+                relay.shutdown(config.shutdown_deadline).await;
+                Err(Failure::Io("cannot open the control socket", error))
+            }
+        }
+    }
+
+    /// Closes the socket, lets sends in flight end, and stops the relay.
+    pub async fn stop(self) {
+        drop(self.socket);
+        self.relay.shutdown(self.shutdown_deadline).await;
+    }
+}
+
+/// Loads the configuration and starts the log, which is written out when the second part is dropped.
+pub fn prepare(args: &HostArgs) -> Result<(Config, Logging), Failure> {
+    let config = args.config_sources().load()?;
+    let logging = logging::start(config.log);
+    logging::log_panics(logging.logger.clone());
+    Ok((config, logging))
+}
+
+/// Runs a future on a new actix system.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    actix::System::new().block_on(future)
+}

@@ -1,0 +1,35 @@
+//! `nanorelay serve`.
+
+use super::running::{self, RunningHost};
+use super::signals::Signals;
+use super::{Exit, Failure, HostArgs};
+use crate::channels::ConsoleOutput;
+use crate::config::{Config, units};
+use slog::Logger;
+
+/// Delivers until SIGTERM or SIGINT.
+pub(super) fn run(args: &HostArgs) -> Result<Exit, Failure> {
+    let (config, logging) = running::prepare(args)?;
+    running::block_on(serve(args, &config, &logging.logger))
+}
+
+async fn serve(args: &HostArgs, config: &Config, logger: &Logger) -> Result<Exit, Failure> {
+    let signals = Signals::listen()?;
+    let started = tokio::select! {
+        started = RunningHost::start(&args.data, config, ConsoleOutput::Stdout, logger) => started,
+        signal = signals.first() => return Ok(Exit::Signal(signal)),
+    };
+    let host = started?;
+    slog::info!(logger, "ready"; "version" => env!("CARGO_PKG_VERSION"), "data" => %args.data.display(),
+        "config" => config.file.as_ref().map(|file| file.display().to_string()),
+        "channels" => config.channels.len());
+    if config.channels.is_empty() {
+        slog::warn!(logger, "no channel is configured, messages wait until there is one");
+    }
+    let signal = signals.first().await;
+    slog::info!(logger, "stopping"; "signal" => signal.name(),
+        "deadline" => units::show_duration(config.shutdown_deadline));
+    host.stop().await;
+    slog::info!(logger, "stopped");
+    Ok(Exit::Done)
+}

@@ -1,0 +1,71 @@
+//! SIGTERM and SIGINT: the first one asks for an orderly end, the second one ends at once.
+
+use super::Failure;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// A signal that asks the program to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Ctrl-C.
+    Interrupt,
+    /// What service managers send.
+    Terminate,
+}
+
+impl Signal {
+    /// The signal's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Signal::Interrupt => "SIGINT",
+            Signal::Terminate => "SIGTERM",
+        }
+    }
+
+    /// 128 and the signal's number, as shells count.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Signal::Interrupt => 130,
+            Signal::Terminate => 143,
+        }
+    }
+}
+
+/// Listens from when it is made.
+#[derive(Clone)]
+pub struct Signals {
+    first: watch::Receiver<Option<Signal>>,
+}
+
+impl Signals {
+    /// Takes the signals over from now on. Must run on a thread of an actix system.
+    pub fn listen() -> Result<Self, Failure> {
+        let cannot = |error| Failure::Io("cannot listen for signals", error);
+        let mut interrupts = signal(SignalKind::interrupt()).map_err(cannot)?;
+        let mut terminations = signal(SignalKind::terminate()).map_err(cannot)?;
+        let (tell, first) = watch::channel(None);
+        tokio::task::spawn_local(async move {
+            loop {
+                let signal = tokio::select! {
+                    _ = interrupts.recv() => Signal::Interrupt,
+                    _ = terminations.recv() => Signal::Terminate,
+                };
+                let already = tell.send_replace(Some(signal)).is_some();
+                if already {
+                    std::process::exit(i32::from(signal.exit_code()));
+                }
+            }
+        });
+        Ok(Self { first })
+    }
+
+    /// Waits for the first signal.
+    pub async fn first(&self) -> Signal {
+        let mut first = self.first.clone();
+        match first.wait_for(Option::is_some).await.map(|signal| *signal) {
+            Ok(Some(signal)) => signal,
+            // The listening task only ends with the process.
+            _ => std::future::pending().await,
+        }
+    }
+}

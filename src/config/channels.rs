@@ -1,0 +1,256 @@
+//! The `[channels.<channel_type>]` tables.
+
+use super::layers::{KeyPath, Layers, value_at};
+use super::units::duration;
+use super::{ConfigError, ConfigSources, typed};
+use crate::channels::webhook::{SigningKeys, check_url};
+use nanorelay_actors::settings::{ChannelSettings, OnAmbiguous};
+use serde::Deserialize;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+/// One configured channel.
+#[derive(Debug, Clone)]
+pub struct ChannelEntry {
+    /// The channel type that it delivers; `*` for all types without a channel of their own.
+    pub name: String,
+    /// The engine's part.
+    pub settings: ChannelSettings,
+    /// The adapter and its settings.
+    pub kind: ChannelKind,
+}
+
+impl ChannelEntry {
+    /// Whether it takes all types without a channel of their own.
+    pub fn is_fallback(&self) -> bool {
+        self.name == "*"
+    }
+}
+
+/// An adapter and its settings.
+#[derive(Debug, Clone)]
+pub enum ChannelKind {
+    /// Readable on standard output.
+    Console,
+    /// A line of JSON for each delivery.
+    Jsonl {
+        /// The file that lines are appended to.
+        path: PathBuf,
+        /// Whether each line is synced to the disk before the message counts as delivered.
+        fsync: bool,
+    },
+    /// A signed POST for each delivery.
+    Webhook(WebhookConfig),
+}
+
+/// Settings of a webhook.
+#[derive(Debug, Clone)]
+pub struct WebhookConfig {
+    /// Where to POST.
+    pub url: String,
+    /// The keys that sign each request.
+    pub keys: SigningKeys,
+    /// Whether internal addresses may be reached.
+    pub allow_private: bool,
+    /// The longest that one request may take.
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OnAmbiguousName {
+    #[default]
+    Auto,
+    Resend,
+    Hold,
+}
+
+impl OnAmbiguousName {
+    fn settings(self) -> ChannelSettings {
+        let on_ambiguous = match self {
+            OnAmbiguousName::Auto => OnAmbiguous::Auto,
+            OnAmbiguousName::Resend => OnAmbiguous::Resend,
+            OnAmbiguousName::Hold => OnAmbiguous::Hold,
+        };
+        ChannelSettings { on_ambiguous }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum KindName {
+    Console,
+    Jsonl,
+    Webhook,
+}
+
+/// Only the kind: it decides which other keys there may be.
+#[derive(Deserialize)]
+struct KindOnly {
+    kind: KindName,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConsoleKeys {
+    #[serde(rename = "kind")]
+    _kind: KindName,
+    #[serde(default)]
+    on_ambiguous: OnAmbiguousName,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JsonlKeys {
+    #[serde(rename = "kind")]
+    _kind: KindName,
+    #[serde(default)]
+    on_ambiguous: OnAmbiguousName,
+    path: PathBuf,
+    #[serde(default = "fsync_default")]
+    fsync: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WebhookKeys {
+    #[serde(rename = "kind")]
+    _kind: KindName,
+    #[serde(default)]
+    on_ambiguous: OnAmbiguousName,
+    url: String,
+    secret: Option<String>,
+    secret_file: Option<PathBuf>,
+    #[serde(default)]
+    allow_private: bool,
+    #[serde(default = "timeout_default", deserialize_with = "duration::<_, 100, 600_000>")]
+    timeout: Duration,
+}
+
+fn fsync_default() -> bool {
+    true
+}
+
+fn timeout_default() -> Duration {
+    Duration::from_secs(20)
+}
+
+/// Reads all channel tables; wrong ones are left out and reported.
+pub(super) fn read(
+    layers: &mut Layers,
+    sources: &ConfigSources,
+    errors: &mut Vec<ConfigError>,
+) -> Vec<ChannelEntry> {
+    let root = vec!["channels".to_owned()];
+    let Some(channels) = value_at(layers.merged(), &root) else { return Vec::new() };
+    let Some(table) = channels.as_table() else {
+        errors.push(ConfigError::at(layers.origin(&root), "channels", "must be a table"));
+        return Vec::new();
+    };
+    let names: Vec<String> = table.keys().cloned().collect();
+    names.into_iter().filter_map(|name| read_one(layers, sources, name, errors)).collect()
+}
+
+fn read_one(
+    layers: &mut Layers,
+    sources: &ConfigSources,
+    name: String,
+    errors: &mut Vec<ConfigError>,
+) -> Option<ChannelEntry> {
+    let path = vec!["channels".to_owned(), name.clone()];
+    let wrong =
+        |layers: &Layers, message: &str| ConfigError::at(layers.origin(&path), path.join("."), message);
+    if name.is_empty() || name == "agent" {
+        errors.push(wrong(layers, "is no channel type that can be configured"));
+        return None;
+    }
+    if !value_at(layers.merged(), &path).is_some_and(toml::Value::is_table) {
+        errors.push(wrong(layers, "must be a table with a kind"));
+        return None;
+    }
+    let kind: KindOnly = typed(layers, &path, errors)?;
+    let (settings, kind) = match kind.kind {
+        KindName::Console => {
+            let keys: ConsoleKeys = typed(layers, &path, errors)?;
+            (keys.on_ambiguous.settings(), ChannelKind::Console)
+        }
+        KindName::Jsonl => {
+            let keys: JsonlKeys = typed(layers, &path, errors)?;
+            let file = sources.resolve(&keys.path);
+            if let Err(message) = check_jsonl_path(sources.data_dir.as_deref(), &keys.path, &file) {
+                errors.push(at_key(layers, &path, "path", message));
+                return None;
+            }
+            (keys.on_ambiguous.settings(), ChannelKind::Jsonl { path: file, fsync: keys.fsync })
+        }
+        KindName::Webhook => {
+            let keys: WebhookKeys = typed(layers, &path, errors)?;
+            let settings = keys.on_ambiguous.settings();
+            (settings, ChannelKind::Webhook(webhook(layers, sources, &path, keys, errors)?))
+        }
+    };
+    Some(ChannelEntry { name, settings, kind })
+}
+
+fn webhook(
+    layers: &Layers,
+    sources: &ConfigSources,
+    path: &KeyPath,
+    keys: WebhookKeys,
+    errors: &mut Vec<ConfigError>,
+) -> Option<WebhookConfig> {
+    if let Err(problem) = check_url(&keys.url, keys.allow_private) {
+        errors.push(at_key(layers, path, "url", problem.to_string()));
+    }
+    let key = if keys.secret.is_some() { "secret" } else { "secret_file" };
+    let text = match (keys.secret, keys.secret_file) {
+        (Some(_), Some(_)) => Err("there is a secret and a secret_file, only one is allowed".to_owned()),
+        (None, None) => Err("one of secret and secret_file is required".to_owned()),
+        (Some(secret), None) => from_reference(&secret, sources),
+        (None, Some(file)) => std::fs::read_to_string(sources.resolve(&file))
+            .map_err(|error| format!("cannot read {}: {error}", file.display())),
+    };
+    match text.and_then(|text| SigningKeys::parse(&text).map_err(|problem| problem.to_string())) {
+        Ok(signing) if check_url(&keys.url, keys.allow_private).is_ok() => Some(WebhookConfig {
+            url: keys.url,
+            keys: signing,
+            allow_private: keys.allow_private,
+            timeout: keys.timeout,
+        }),
+        Ok(_) => None,
+        Err(message) => {
+            errors.push(at_key(layers, path, key, message));
+            None
+        }
+    }
+}
+
+/// `env:NAME` stands for that variable's value.
+fn from_reference(secret: &str, sources: &ConfigSources) -> Result<String, String> {
+    let Some(name) = secret.strip_prefix("env:") else { return Ok(secret.to_owned()) };
+    let found = sources.environment.iter().find(|(key, _)| key == name);
+    let (_, value) = found.ok_or_else(|| format!("environment variable {name} is not set"))?;
+    value.to_str().map(str::to_owned).ok_or_else(|| format!("environment variable {name} is not UTF-8"))
+}
+
+/// The agents own everything below `v2-sessions`: a file of ours must not stand there.
+fn check_jsonl_path(data_dir: Option<&Path>, configured: &Path, resolved: &Path) -> Result<(), String> {
+    if configured.as_os_str().is_empty() {
+        return Err("is empty".to_owned());
+    }
+    if configured.components().any(|part| part == Component::ParentDir) {
+        return Err("must not hold \"..\"".to_owned());
+    }
+    match data_dir {
+        Some(dir) if resolved.starts_with(dir.join("v2-sessions")) => {
+            Err("lies in a folder that agents can write to".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn at_key(layers: &Layers, path: &KeyPath, key: &str, message: String) -> ConfigError {
+    let mut path = path.clone();
+    path.push(key.to_owned());
+    ConfigError::at(layers.origin(&path), path.join("."), message)
+}

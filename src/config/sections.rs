@@ -1,0 +1,235 @@
+//! The sections of the configuration as types. `default.toml` holds every key: nothing here has a default.
+
+use super::units::{attempts, count, duration, size};
+use nanorelay_actors::limits::Limits;
+use nanorelay_actors::settings::{
+    Durability, MissingAttachment, RetrySchedule, RetrySchedules, Settings, Watch,
+};
+use serde::Deserialize;
+use serde::de::{self, Deserializer};
+use std::time::Duration;
+
+const SECOND: u64 = 1000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Everything but the channels.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sections {
+    delivery: DeliverySection,
+    retry: RetrySection,
+    sweep: SweepSection,
+    tasks: TasksSection,
+    limits: LimitsSection,
+    pub log: LogConfig,
+    pub shutdown: ShutdownSection,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeliverySection {
+    watch: WatchName,
+    #[serde(deserialize_with = "duration::<_, 50, HOUR>")]
+    poll_interval: Duration,
+    durability: DurabilityName,
+    missing_attachment: MissingAttachmentName,
+    #[serde(deserialize_with = "duration::<_, SECOND, { 10 * MINUTE }>")]
+    send_timeout: Duration,
+    #[serde(deserialize_with = "count::<_, _, 1, 10_000>")]
+    in_flight_per_channel: usize,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WatchName {
+    Auto,
+    Poll,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum DurabilityName {
+    Power,
+    Process,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum MissingAttachmentName {
+    Dead,
+    SendWithout,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetrySection {
+    rate_limited: RetryKeys,
+    transient: RetryKeys,
+    unauthorized: RetryKeys,
+    unavailable: RetryKeys,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetryKeys {
+    #[serde(deserialize_with = "attempts")]
+    attempts: Option<u32>,
+    #[serde(deserialize_with = "duration::<_, 10, HOUR>")]
+    base: Duration,
+    #[serde(deserialize_with = "duration::<_, 10, { 7 * DAY }>")]
+    max: Duration,
+    #[serde(deserialize_with = "duration::<_, SECOND, { 365 * DAY }>")]
+    give_up_after: Duration,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SweepSection {
+    #[serde(deserialize_with = "duration::<_, SECOND, HOUR>")]
+    interval: Duration,
+    #[serde(deserialize_with = "duration::<_, SECOND, DAY>")]
+    claim_stale_after: Duration,
+    #[serde(deserialize_with = "duration::<_, { 10 * SECOND }, { 7 * DAY }>")]
+    heartbeat_ceiling: Duration,
+    #[serde(deserialize_with = "count::<_, _, 1, 100>")]
+    claim_tries: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TasksSection {
+    #[serde(deserialize_with = "time_zone")]
+    timezone: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsSection {
+    #[serde(deserialize_with = "size::<_, KIB, { 64 * MIB }>")]
+    content_bytes: u64,
+    #[serde(deserialize_with = "count::<_, _, 0, 1000>")]
+    attachments: usize,
+    #[serde(deserialize_with = "size::<_, 0, { 16 * GIB }>")]
+    attachment_bytes: u64,
+    #[serde(deserialize_with = "size::<_, 0, { 64 * GIB }>")]
+    attachments_total_bytes: u64,
+    #[serde(deserialize_with = "count::<_, _, 0, 1_000_000>")]
+    tasks_per_session: usize,
+    #[serde(deserialize_with = "count::<_, _, 1, 512>")]
+    blocking: usize,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    /// Records below this level are left out.
+    pub level: LogLevel,
+    /// How a record is written.
+    pub format: LogFormat,
+}
+
+/// A level of importance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    /// The host cannot go on.
+    Critical,
+    /// Something failed that should not.
+    Error,
+    /// Something needs a look.
+    #[serde(alias = "warn")]
+    Warning,
+    /// What a running host does.
+    Info,
+    /// Why it does so.
+    Debug,
+    /// Every step.
+    Trace,
+}
+
+/// How a log record is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ShutdownSection {
+    #[serde(deserialize_with = "duration::<_, 0, { 10 * MINUTE }>")]
+    pub deadline: Duration,
+}
+
+impl Sections {
+    /// The engine's part.
+    pub fn settings(&self) -> Settings {
+        let Self { delivery, retry, sweep, tasks, limits, log: _, shutdown: _ } = self;
+        Settings {
+            limits: Limits {
+                content_bytes_max: limits.content_bytes,
+                attachments_max: limits.attachments,
+                attachment_bytes_max: limits.attachment_bytes,
+                attachments_total_bytes_max: limits.attachments_total_bytes,
+                tasks_per_session_max: limits.tasks_per_session,
+                blocking_max: limits.blocking,
+                in_flight_per_channel_max: delivery.in_flight_per_channel,
+                send_timeout: delivery.send_timeout,
+            },
+            retry: RetrySchedules {
+                rate_limited: retry.rate_limited.schedule(),
+                transient: retry.transient.schedule(),
+                unauthorized: retry.unauthorized.schedule(),
+                unavailable: retry.unavailable.schedule(),
+            },
+            sweep_interval: sweep.interval,
+            poll_interval: delivery.poll_interval,
+            watch: match delivery.watch {
+                WatchName::Auto => Watch::Auto,
+                WatchName::Poll => Watch::Poll,
+            },
+            durability: match delivery.durability {
+                DurabilityName::Power => Durability::Power,
+                DurabilityName::Process => Durability::Process,
+            },
+            missing_attachment: match delivery.missing_attachment {
+                MissingAttachmentName::Dead => MissingAttachment::Dead,
+                MissingAttachmentName::SendWithout => MissingAttachment::SendWithout,
+            },
+            timezone: tasks.timezone.clone(),
+            claim_stale_after: sweep.claim_stale_after,
+            heartbeat_ceiling: sweep.heartbeat_ceiling,
+            claim_tries_max: sweep.claim_tries,
+        }
+    }
+}
+
+impl RetryKeys {
+    fn schedule(&self) -> RetrySchedule {
+        RetrySchedule {
+            attempts_max: self.attempts,
+            base: self.base,
+            delay_max: self.max,
+            give_up_after: self.give_up_after,
+        }
+    }
+}
+
+fn time_zone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    match jiff::tz::TimeZone::get(&name) {
+        Ok(_) => Ok(name),
+        Err(_) => Err(de::Error::custom(format!("{name:?} is not a known IANA time zone"))),
+    }
+}

@@ -1,0 +1,108 @@
+//! The side of the command line: blocking, one request for each connection.
+
+use super::SocketPlace;
+use super::protocol::{MessageKey, Request, Response};
+use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a host may be silent.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Why a running host gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens: the host does not run.
+    #[error("no host listens")]
+    NotRunning,
+    /// The connection failed or broke.
+    #[error("cannot talk to the running host: {0}")]
+    Io(#[from] io::Error),
+    /// The host said something unexpected.
+    #[error("the running host gave an answer that is not understood")]
+    Protocol,
+    /// The host refused.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Asks the host of one data directory.
+pub struct ControlClient {
+    data_dir: PathBuf,
+}
+
+impl ControlClient {
+    /// Fails with [`ClientError::NotRunning`] when nobody listens.
+    pub fn connect(data_dir: &Path) -> Result<Self, ClientError> {
+        let client = Self { data_dir: data_dir.to_owned() };
+        match &client.ask(&Request::Status)?[..] {
+            [Response::Status { .. }] => Ok(client),
+            _ => Err(ClientError::Protocol),
+        }
+    }
+
+    /// All matching deliveries.
+    pub fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>, ClientError> {
+        let mut responses = self.ask(&Request::List { filter: filter.clone() })?;
+        let Some(Response::End { .. }) = responses.pop() else { return Err(ClientError::Protocol) };
+        let record = |response| match response {
+            Response::Record(record) => Ok(*record),
+            _ => Err(ClientError::Protocol),
+        };
+        responses.into_iter().map(record).collect()
+    }
+
+    /// Puts one message back into its lane; how many were put back.
+    pub fn replay(&self, key: MessageKey) -> Result<u64, ClientError> {
+        self.count(&Request::Replay { keys: vec![key] })
+    }
+
+    /// Puts all matching dead ones back into their lanes; how many were put back.
+    pub fn replay_all(&self, filter: &DeliveryFilter) -> Result<u64, ClientError> {
+        self.count(&Request::ReplayAll { filter: filter.clone() })
+    }
+
+    fn count(&self, request: &Request) -> Result<u64, ClientError> {
+        match self.ask(request)?[..] {
+            [Response::End { count }] => Ok(count),
+            _ => Err(ClientError::Protocol),
+        }
+    }
+
+    /// All lines of the answer, of which the last one is complete.
+    fn ask(&self, request: &Request) -> Result<Vec<Response>, ClientError> {
+        let mut stream = connect(&self.data_dir)?;
+        stream.set_read_timeout(Some(SILENCE_MAX))?;
+        stream.set_write_timeout(Some(SILENCE_MAX))?;
+        let mut line = serde_json::to_vec(request).map_err(io::Error::other)?;
+        line.push(b'\n');
+        stream.write_all(&line)?;
+        let mut responses = Vec::new();
+        for line in BufReader::new(stream).lines() {
+            match serde_json::from_str(&line?).map_err(|_| ClientError::Protocol)? {
+                Response::Error { message } => return Err(ClientError::Refused(message)),
+                response => responses.push(response),
+            }
+        }
+        match responses.last() {
+            Some(Response::End { .. } | Response::Status { .. }) => Ok(responses),
+            _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        }
+    }
+}
+
+fn connect(data_dir: &Path) -> Result<UnixStream, ClientError> {
+    let absent = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning,
+        _ => ClientError::Io(error),
+    };
+    let place = SocketPlace::of(data_dir).map_err(absent)?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .map_err(io::Error::from)?;
+    rustix::net::connect(&socket, &place.address).map_err(|error| absent(error.into()))?;
+    Ok(socket.into())
+}

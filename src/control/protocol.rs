@@ -1,0 +1,65 @@
+//! The lines that are exchanged.
+
+use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord};
+use serde::{Deserialize, Serialize};
+
+/// The longest request, in bytes.
+pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
+
+/// What is asked of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// All matching deliveries: answered by a [`Response::Record`] each, then [`Response::End`].
+    List {
+        /// Which ones.
+        filter: DeliveryFilter,
+    },
+    /// Puts these back into their lanes.
+    Replay {
+        /// Which ones.
+        keys: Vec<MessageKey>,
+    },
+    /// Puts all matching dead ones back into their lanes.
+    ReplayAll {
+        /// Which ones.
+        filter: DeliveryFilter,
+    },
+    /// Who answers.
+    Status,
+}
+
+/// A message's name in a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MessageKey {
+    /// Its session.
+    pub session_id: String,
+    /// Its id there.
+    pub message_id: String,
+}
+
+/// One line of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// One delivery.
+    Record(Box<DeliveryRecord>),
+    /// The request is done; nothing follows.
+    End {
+        /// Deliveries listed or replayed.
+        count: u64,
+    },
+    /// Answer to [`Request::Status`]; nothing follows.
+    Status {
+        /// The host's process.
+        process_id: u32,
+        /// The host's version.
+        version: String,
+    },
+    /// The request failed; nothing follows.
+    Error {
+        /// In words.
+        message: String,
+    },
+}

@@ -1,0 +1,137 @@
+//! Server and client over a real socket.
+
+use super::super::client::{ClientError, ControlClient};
+use super::*;
+use nanorelay_actors::report::DeliveryState;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use tokio::task::LocalSet;
+
+struct Fake;
+
+fn record(message_id: &str) -> DeliveryRecord {
+    DeliveryRecord {
+        session_id: "s-1".to_owned(),
+        message_id: message_id.to_owned(),
+        seq: 1,
+        kind: "chat".to_owned(),
+        state: DeliveryState::Dead,
+        attempts: 1,
+        error_class: None,
+        error: None,
+        channel_type: None,
+        platform_id: None,
+        thread_id: None,
+        platform_message_id: None,
+        next_attempt_at: None,
+        updated_at: "2026-04-16T14:37:00Z".to_owned(),
+    }
+}
+
+#[async_trait(?Send)]
+impl ControlTarget for Fake {
+    async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryRecord>, OperationError> {
+        match filter.session_id.as_deref() {
+            Some("broken") => Err(OperationError("the ledger is locked".to_owned())),
+            _ => Ok((0..filter.limit.unwrap_or(0)).map(|n| record(&n.to_string())).collect()),
+        }
+    }
+    async fn replay(&self, keys: Vec<DeliveryKey>) -> Result<usize, OperationError> {
+        Ok(keys.len())
+    }
+    async fn replay_all(&self, _: DeliveryFilter) -> Result<usize, OperationError> {
+        Ok(7)
+    }
+}
+
+fn no_log() -> Logger {
+    Logger::root(slog::Discard, slog::o!())
+}
+
+/// Runs the blocking client on a thread of its own while the socket answers.
+async fn with_client<R: Send + 'static>(
+    data_dir: &Path,
+    ask: impl FnOnce(PathBuf) -> R + Send + 'static,
+) -> R {
+    let data_dir = data_dir.to_owned();
+    LocalSet::new()
+        .run_until(async move {
+            let _socket = ControlSocket::open(&data_dir, Fake, no_log()).unwrap();
+            let (answer, result) = tokio::sync::oneshot::channel();
+            std::thread::spawn(move || answer.send(ask(data_dir)));
+            result.await.unwrap()
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_client_lists_and_replays() {
+    let dir = tempfile::tempdir().unwrap();
+    with_client(dir.path(), |data_dir| {
+        let client = ControlClient::connect(&data_dir).unwrap();
+        let filter = DeliveryFilter { limit: Some(500), ..DeliveryFilter::default() };
+        let records = client.deliveries(&filter).unwrap();
+        assert_eq!((records.len(), records[499].message_id.as_str()), (500, "499"));
+        let key = |session: &str| MessageKey { session_id: session.to_owned(), message_id: "m".to_owned() };
+        assert_eq!(client.replay(key("s-1")).unwrap(), 1);
+        assert!(matches!(client.replay(key("../s")), Err(ClientError::Refused(_))));
+        assert_eq!(client.replay_all(&filter).unwrap(), 7);
+        let broken = DeliveryFilter { session_id: Some("broken".to_owned()), ..DeliveryFilter::default() };
+        let refused = client.deliveries(&broken).unwrap_err();
+        assert_eq!(refused.to_string(), "the ledger is locked");
+    })
+    .await;
+    assert!(!dir.path().join(SOCKET_NAME).exists(), "the socket's file goes with the socket");
+    assert!(matches!(ControlClient::connect(dir.path()), Err(ClientError::NotRunning)));
+}
+
+#[tokio::test]
+async fn a_directory_of_any_length_works_and_a_stale_socket_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let deep = dir.path().join("d".repeat(120));
+    std::fs::create_dir(&deep).unwrap();
+    let place = SocketPlace::of(&deep).unwrap();
+    let stale = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&stale, &place.address).unwrap();
+    drop(stale);
+    assert!(matches!(ControlClient::connect(&deep), Err(ClientError::NotRunning)));
+    with_client(&deep, |deep| {
+        ControlClient::connect(&deep).unwrap();
+        let mode = std::fs::symlink_metadata(deep.join(SOCKET_NAME)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_socket_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(SOCKET_NAME);
+    std::fs::write(&path, "mine").unwrap();
+    assert!(ControlSocket::open(dir.path(), Fake, no_log()).is_err());
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "mine");
+}
+
+#[tokio::test]
+async fn a_request_without_bound_or_sense_is_refused() {
+    for request in [vec![b'x'; REQUEST_BYTES_MAX + 10], b"{\"command\":\"explode\"}\n".to_vec()] {
+        let [Response::Error { message }] =
+            &answer(&request[..request.len().min(REQUEST_BYTES_MAX + 1)], &Fake).await[..]
+        else {
+            panic!("an error")
+        };
+        assert!(message.starts_with("the request is "), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_client_does_not_hold_up_another() {
+    let dir = tempfile::tempdir().unwrap();
+    with_client(dir.path(), |data_dir| {
+        let mut silent = std::os::unix::net::UnixStream::connect(data_dir.join(SOCKET_NAME)).unwrap();
+        silent.write_all(b"{\"comm").unwrap();
+        ControlClient::connect(&data_dir).unwrap();
+    })
+    .await;
+}

@@ -1,0 +1,6 @@
+//! What the integration tests share.
+
+pub mod fixture;
+pub mod host;
+pub mod takeover;
+pub mod trial;

@@ -1,0 +1,111 @@
+//! Runs a relay on a data directory: start, drain, look, stop.
+
+use nanorelay_actors::clock::{SharedClock, SystemClock};
+use nanorelay_actors::relay::Relay;
+use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, DrainReport};
+use nanorelay_actors::settings::{ChannelSettings, Durability, RetrySchedules, Settings, Watch};
+use nanorelay_actors::testing::MockChannel;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Long enough for a slow machine; a run that has nothing left to do ends earlier.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A host that can be run again and again, each time with a new relay.
+pub struct TestHost {
+    data_dir: PathBuf,
+    channels: BTreeMap<String, Arc<MockChannel>>,
+    pub clock: SharedClock,
+    pub settings: Settings,
+    pub channel_settings: ChannelSettings,
+    pub drain_deadline: Duration,
+}
+
+/// What one run left.
+#[derive(Debug)]
+pub struct Run {
+    pub report: DrainReport,
+    /// Every delivery that the ledger lists.
+    pub records: Vec<DeliveryRecord>,
+}
+
+impl Run {
+    /// The record of one message, when the ledger lists it.
+    pub fn record(&self, session_id: &str, message_id: &str) -> Option<&DeliveryRecord> {
+        self.records.iter().find(|record| record.session_id == session_id && record.message_id == message_id)
+    }
+}
+
+impl TestHost {
+    /// A host without channels, with the machine's clock and [`fast_settings`].
+    pub fn new(data_dir: &Path) -> Self {
+        Self {
+            data_dir: data_dir.to_owned(),
+            channels: BTreeMap::new(),
+            clock: Arc::new(SystemClock),
+            settings: fast_settings(),
+            channel_settings: ChannelSettings::default(),
+            drain_deadline: DRAIN_DEADLINE,
+        }
+    }
+
+    /// Adds a channel that accepts everything, and returns it to be told otherwise.
+    pub fn channel(&mut self, channel_type: &str) -> Arc<MockChannel> {
+        let channel = MockChannel::with_clock(Arc::clone(&self.clock));
+        self.add_channel(channel_type, &channel);
+        channel
+    }
+
+    /// Adds a channel.
+    pub fn add_channel(&mut self, channel_type: &str, channel: &Arc<MockChannel>) {
+        self.channels.insert(channel_type.to_owned(), Arc::clone(channel));
+    }
+
+    /// The channels, by type.
+    pub fn channels(&self) -> &BTreeMap<String, Arc<MockChannel>> {
+        &self.channels
+    }
+
+    /// Starts a relay that goes on until it is shut down.
+    pub async fn start(&self) -> Relay {
+        let mut builder = Relay::builder(&self.data_dir)
+            .settings(self.settings.clone())
+            .clock(Arc::clone(&self.clock))
+            .logger(slog::Logger::root(slog::Discard, slog::o!()));
+        for (channel_type, channel) in &self.channels {
+            builder = builder.channel(channel_type, channel.clone(), self.channel_settings.clone());
+        }
+        builder.start().await.expect("the relay starts")
+    }
+
+    /// Delivers what is due, and stops.
+    pub async fn drain(&self) -> Run {
+        let relay = self.start().await;
+        let report = relay.drain(self.drain_deadline).await;
+        let records = relay.deliveries(DeliveryFilter::default()).await.expect("the ledger can be read");
+        relay.shutdown(SHUTDOWN_DEADLINE).await;
+        Run { report, records }
+    }
+}
+
+/// Settings under which retries take milliseconds, three at most, and nothing is synced to the disk.
+pub fn fast_settings() -> Settings {
+    let mut retry = RetrySchedules::default();
+    for schedule in
+        [&mut retry.rate_limited, &mut retry.transient, &mut retry.unauthorized, &mut retry.unavailable]
+    {
+        schedule.base = Duration::from_millis(2);
+        schedule.delay_max = Duration::from_millis(10);
+    }
+    retry.transient.attempts_max = Some(3);
+    Settings {
+        retry,
+        watch: Watch::Poll,
+        poll_interval: Duration::from_millis(20),
+        durability: Durability::Process,
+        ..Settings::default()
+    }
+}
