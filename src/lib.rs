@@ -4,6 +4,7 @@
 //! line and a local socket.
 
 pub mod agents;
+pub mod bench;
 pub mod channels;
 pub mod cli;
 pub mod config;
