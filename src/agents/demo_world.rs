@@ -2,6 +2,8 @@
 //!
 //! The tables are those that a current NanoClaw host makes.
 
+use nanorelay_actors::store::error::StoreError;
+use nanorelay_actors::store::{central, inbound, outbound};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::fs;
 use std::io;
@@ -16,6 +18,9 @@ pub enum DemoError {
     /// SQLite refused.
     #[error("sqlite: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// The tables could not be made.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The directory holds something already.
     #[error("{0} already holds a data directory; give an empty one")]
     NotEmpty(PathBuf),
@@ -73,51 +78,6 @@ impl DemoSession {
     }
 }
 
-const CENTRAL_SCHEMA: &str = "
-CREATE TABLE agent_groups (id TEXT PRIMARY KEY, name TEXT NOT NULL, folder TEXT NOT NULL UNIQUE, agent_provider TEXT,
-  created_at TEXT NOT NULL);
-CREATE TABLE messaging_groups (id TEXT PRIMARY KEY, channel_type TEXT NOT NULL, platform_id TEXT NOT NULL, name TEXT,
-  is_group INTEGER DEFAULT 0, unknown_sender_policy TEXT NOT NULL DEFAULT 'strict', created_at TEXT NOT NULL,
-  denied_at TEXT, UNIQUE(channel_type, platform_id));
-CREATE TABLE messaging_group_agents (id TEXT PRIMARY KEY,
-  messaging_group_id TEXT NOT NULL REFERENCES messaging_groups(id),
-  agent_group_id TEXT NOT NULL REFERENCES agent_groups(id), session_mode TEXT DEFAULT 'shared',
-  priority INTEGER DEFAULT 0, created_at TEXT NOT NULL, engage_mode TEXT, engage_pattern TEXT, sender_scope TEXT,
-  ignored_message_policy TEXT, UNIQUE(messaging_group_id, agent_group_id));
-CREATE TABLE sessions (id TEXT PRIMARY KEY, agent_group_id TEXT NOT NULL REFERENCES agent_groups(id),
-  messaging_group_id TEXT REFERENCES messaging_groups(id), thread_id TEXT, agent_provider TEXT,
-  status TEXT DEFAULT 'active', container_status TEXT DEFAULT 'stopped', last_active TEXT, created_at TEXT NOT NULL);
-CREATE TABLE pending_questions (question_id TEXT PRIMARY KEY, session_id TEXT NOT NULL REFERENCES sessions(id),
-  message_out_id TEXT NOT NULL, platform_id TEXT, channel_type TEXT, thread_id TEXT, title TEXT NOT NULL,
-  options_json TEXT NOT NULL, created_at TEXT NOT NULL);
-CREATE TABLE agent_destinations (agent_group_id TEXT NOT NULL REFERENCES agent_groups(id), local_name TEXT NOT NULL,
-  target_type TEXT NOT NULL, target_id TEXT NOT NULL, created_at TEXT NOT NULL, PRIMARY KEY (agent_group_id, local_name));
-";
-
-const INBOUND_SCHEMA: &str = "
-CREATE TABLE messages_in (id TEXT PRIMARY KEY, seq INTEGER UNIQUE, kind TEXT NOT NULL, timestamp TEXT NOT NULL,
-  status TEXT DEFAULT 'pending', process_after TEXT, recurrence TEXT, series_id TEXT, tries INTEGER DEFAULT 0,
-  trigger INTEGER NOT NULL DEFAULT 1, platform_id TEXT, channel_type TEXT, thread_id TEXT, content TEXT NOT NULL,
-  source_session_id TEXT, on_wake INTEGER NOT NULL DEFAULT 0);
-CREATE INDEX idx_messages_in_series ON messages_in(series_id);
-CREATE TABLE delivered (message_out_id TEXT PRIMARY KEY, platform_message_id TEXT,
-  status TEXT NOT NULL DEFAULT 'delivered', delivered_at TEXT NOT NULL);
-CREATE TABLE destinations (name TEXT PRIMARY KEY, display_name TEXT, type TEXT NOT NULL, channel_type TEXT,
-  platform_id TEXT, agent_group_id TEXT);
-CREATE TABLE session_routing (id INTEGER PRIMARY KEY CHECK (id = 1), channel_type TEXT, platform_id TEXT,
-  thread_id TEXT);
-";
-
-const OUTBOUND_SCHEMA: &str = "
-CREATE TABLE messages_out (id TEXT PRIMARY KEY, seq INTEGER UNIQUE, in_reply_to TEXT, timestamp TEXT NOT NULL,
-  deliver_after TEXT, recurrence TEXT, kind TEXT NOT NULL, platform_id TEXT, channel_type TEXT, thread_id TEXT,
-  content TEXT NOT NULL);
-CREATE TABLE processing_ack (message_id TEXT PRIMARY KEY, status TEXT NOT NULL, status_changed TEXT NOT NULL);
-CREATE TABLE session_state (key TEXT PRIMARY KEY, value TEXT NOT NULL, updated_at TEXT NOT NULL);
-CREATE TABLE container_state (id INTEGER PRIMARY KEY CHECK (id = 1), current_tool TEXT,
-  tool_declared_timeout_ms INTEGER, tool_started_at TEXT, updated_at TEXT NOT NULL);
-";
-
 /// Makes the whole directory; `now` is an ISO time.
 pub fn create(data_dir: &Path, now: &str) -> Result<(), DemoError> {
     make_folder(data_dir)?;
@@ -125,20 +85,19 @@ pub fn create(data_dir: &Path, now: &str) -> Result<(), DemoError> {
     if central_path.exists() || data_dir.join("v2-sessions").exists() {
         return Err(DemoError::NotEmpty(data_dir.to_owned()));
     }
-    let central = create_database(&central_path, "WAL", CENTRAL_SCHEMA)?;
+    let database = create_database(&central_path, central::create_central_schema)?;
     for session in &SESSIONS {
-        add_session(&central, session, now)?;
+        add_session(&database, session, now)?;
         make_folder(&session.folder(data_dir).join("outbox"))?;
-        let inbound =
-            create_database(&session.folder(data_dir).join("inbound.db"), "DELETE", INBOUND_SCHEMA)?;
+        let inbound = create_database(&session.folder(data_dir).join("inbound.db"), inbound::create_schema)?;
         inbound.execute(
             "INSERT INTO session_routing (id, channel_type, platform_id) VALUES (1, ?1, ?2)",
             params![session.channel_type, session.platform_id],
         )?;
-        create_database(&session.folder(data_dir).join("outbound.db"), "DELETE", OUTBOUND_SCHEMA)?;
+        create_database(&session.folder(data_dir).join("outbound.db"), outbound::create_schema)?;
     }
     for (from, to) in [(&ADA, &BEN), (&BEN, &ADA)] {
-        central.execute(
+        database.execute(
             "INSERT INTO agent_destinations VALUES (?1, ?2, 'agent', ?3, ?4)",
             params![from.agent_group_id, to.name.to_lowercase(), to.agent_group_id, now],
         )?;
@@ -176,10 +135,12 @@ fn make_folder(path: &Path) -> Result<(), DemoError> {
     clippy::disallowed_methods,
     reason = "plays NanoClaw, which makes the files that the engine opens hardened"
 )]
-fn create_database(path: &Path, journal_mode: &str, schema: &str) -> Result<Connection, DemoError> {
+fn create_database(
+    path: &Path,
+    create_schema: fn(&Connection) -> Result<(), StoreError>,
+) -> Result<Connection, DemoError> {
     let connection = Connection::open(path)?;
-    connection.pragma_update(None, "journal_mode", journal_mode)?;
-    connection.execute_batch(&format!("BEGIN; {schema} COMMIT;"))?;
+    create_schema(&connection)?;
     Ok(connection)
 }
 
