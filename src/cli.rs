@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod config;
 mod deliveries;
 mod demo;
@@ -47,6 +48,11 @@ enum Command {
         #[command(subcommand)]
         command: config::ConfigCommand,
     },
+    /// Measure this host, and the polling algorithm that it replaces, on this machine
+    Bench(bench::BenchArgs),
+    /// The agents of a measurement
+    #[command(hide = true)]
+    BenchWriter(bench::BenchWriterArgs),
     /// One agent of the demo
     #[command(hide = true)]
     DemoAgent(demo::DemoAgentArgs),
@@ -175,6 +181,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Deliveries { command } => deliveries::run(command),
         Command::Demo(args) => demo::run(&args),
         Command::Config { command } => config::run(command),
+        Command::Bench(args) => bench::run(&args),
+        Command::BenchWriter(args) => bench::run_writer(&args),
         Command::DemoAgent(args) => demo::run_agent(&args),
     }
 }

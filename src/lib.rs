@@ -35,6 +35,7 @@
 //! ```
 
 pub mod agents;
+pub mod bench;
 pub mod channels;
 pub mod cli;
 pub mod config;

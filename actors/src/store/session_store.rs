@@ -13,7 +13,8 @@ pub struct SessionStore {
     directory: Arc<SessionDir>,
     outbound: Option<SessionConnection>,
     inbound: Option<SessionConnection>,
-    inbound_is_writable: bool,
+    /// Whether the open `inbound.db` has the current form.
+    inbound_is_current: bool,
     /// Which file was used last: errors of statements are about it.
     last_used: SessionFile,
     _lease: SessionLease,
@@ -23,14 +24,7 @@ impl SessionStore {
     /// Nothing is opened yet.
     pub fn new(directory: Arc<SessionDir>, lease: SessionLease) -> Self {
         let last_used = SessionFile::Outbound;
-        Self {
-            directory,
-            outbound: None,
-            inbound: None,
-            inbound_is_writable: false,
-            last_used,
-            _lease: lease,
-        }
+        Self { directory, outbound: None, inbound: None, inbound_is_current: false, last_used, _lease: lease }
     }
 
     /// The session's folder.
@@ -64,9 +58,9 @@ impl SessionStore {
         Ok(self.outbound.insert(connection))
     }
 
-    /// `inbound.db` for reading.
+    /// `inbound.db` for reading. The handle is the writable one: a read is nearly always followed by a write.
     pub fn inbound(&mut self) -> Result<&Connection, StoreError> {
-        Ok(&*self.opened_inbound(false)?)
+        Ok(&*self.opened_inbound()?)
     }
 
     /// Runs `write` in one transaction on `inbound.db`, after bringing a seed-era file to the current form.
@@ -74,7 +68,8 @@ impl SessionStore {
         &mut self,
         write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let connection = self.opened_inbound(true)?;
+        self.upgrade_inbound()?;
+        let connection = self.opened_inbound()?;
         let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
         let value = write(&transaction)?;
         transaction.commit()?;
@@ -87,33 +82,34 @@ impl SessionStore {
         open::rollback_hot_journal(&self.directory)
     }
 
-    fn opened_inbound(&mut self, writable: bool) -> Result<&mut SessionConnection, StoreError> {
+    fn opened_inbound(&mut self) -> Result<&mut SessionConnection, StoreError> {
         self.last_used = SessionFile::Inbound;
         let current = self.current(SessionFile::Inbound)?;
-        let is_enough = self.inbound_is_writable || !writable;
-        let usable = self.inbound.take().filter(|opened| is_enough && is_still(opened, &current));
+        let usable = self.inbound.take().filter(|opened| is_still(opened, &current));
         let connection = match usable {
             Some(connection) => connection,
             None => {
-                self.inbound_is_writable = writable;
-                self.open_inbound(writable)?
+                self.inbound_is_current = false;
+                open::open_inbound(&self.directory, InboundAccess::ReadWrite)?
             }
         };
         Ok(self.inbound.insert(connection))
     }
 
-    fn open_inbound(&self, writable: bool) -> Result<SessionConnection, StoreError> {
-        if !writable {
-            return open::open_inbound(&self.directory, InboundAccess::ReadOnly);
+    fn upgrade_inbound(&mut self) -> Result<(), StoreError> {
+        self.opened_inbound()?;
+        if self.inbound_is_current {
+            return Ok(());
         }
-        let connection = open::open_inbound(&self.directory, InboundAccess::ReadWrite)?;
-        if !inbound::needs_upgrade(&connection)? {
-            return Ok(connection);
+        let connection = self.opened_inbound()?;
+        if inbound::needs_upgrade(connection)? {
+            inbound::upgrade(connection)?;
+            // Opened anew, so that the schema is checked in its new form.
+            self.inbound = None;
+            self.opened_inbound()?;
         }
-        inbound::upgrade(&connection)?;
-        // Opened anew, so that the schema is checked in its new form.
-        drop(connection);
-        open::open_inbound(&self.directory, InboundAccess::ReadWrite)
+        self.inbound_is_current = true;
+        Ok(())
     }
 
     fn current(&self, file: SessionFile) -> Result<FileIdentity, StoreError> {

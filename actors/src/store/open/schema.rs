@@ -5,6 +5,9 @@ use crate::store::error::StoreError;
 use crate::store::session_dir::SessionFile;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
 /// The most objects (tables, indexes, triggers, views) that a session file may hold. The real ones have ten.
 pub const SCHEMA_OBJECTS_MAX: usize = 200;
@@ -87,7 +90,10 @@ pub fn check_schema(connection: &Connection, file: SessionFile) -> Result<(), St
         SessionFile::Outbound => &OUTBOUND,
         _ => return Err(unexpected(file, "is no database".to_owned())),
     };
-    let found = check_objects(connection, file, tables)?;
+    let (found, fingerprint) = check_objects(connection, file, tables)?;
+    if is_known_good(&fingerprint) {
+        return Ok(());
+    }
     for (table, found) in tables.iter().zip(found) {
         if found {
             check_columns(connection, file, table)?;
@@ -95,25 +101,49 @@ pub fn check_schema(connection: &Connection, file: SessionFile) -> Result<(), St
             return Err(unexpected(file, format!("table {} is missing", table.name)));
         }
     }
+    remember_as_good(fingerprint);
     Ok(())
+}
+
+/// A hash of a whole schema, the file's kind included.
+type Fingerprint = [u8; 32];
+
+/// Schemas that have passed every check. All sessions of a host share a handful, and the checks of the columns cost
+/// more than opening the file. A memory of a pure function: relays in one process may share it.
+static KNOWN_GOOD: Mutex<BTreeSet<Fingerprint>> = Mutex::new(BTreeSet::new());
+/// Bounds the memory of schemas that agents make up.
+const KNOWN_GOOD_MAX: usize = 64;
+
+fn is_known_good(fingerprint: &Fingerprint) -> bool {
+    KNOWN_GOOD.lock().unwrap_or_else(PoisonError::into_inner).contains(fingerprint)
+}
+
+fn remember_as_good(fingerprint: Fingerprint) {
+    let mut known = KNOWN_GOOD.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.len() < KNOWN_GOOD_MAX {
+        known.insert(fingerprint);
+    }
 }
 
 pub(super) fn too_many_objects(file: SessionFile) -> StoreError {
     unexpected(file, format!("more than {SCHEMA_OBJECTS_MAX} objects"))
 }
 
-/// Looks at all objects; tells which of `tables` are there.
+/// Looks at all objects; tells which of `tables` are there, and the fingerprint of it all.
 fn check_objects(
     connection: &Connection,
     file: SessionFile,
     tables: &[Table],
-) -> Result<Vec<bool>, StoreError> {
+) -> Result<(Vec<bool>, Fingerprint), StoreError> {
     let failed = |error| classify(file, error);
+    let mut fingerprint = Sha256::new();
+    fingerprint.update(file.name());
     let mut found = vec![false; tables.len()];
     // The beginning of the SQL is SQLite's own normalised text; nothing but a real table has this one.
     let mut statement = connection
         .prepare(
-            "SELECT type, name, tbl_name, rootpage, substr(sql, 1, 13) = 'CREATE TABLE ' FROM sqlite_schema",
+            "SELECT type, name, tbl_name, rootpage, substr(sql, 1, 13) = 'CREATE TABLE ', sql
+             FROM sqlite_schema",
         )
         .map_err(failed)?;
     let mut rows = statement.query([]).map_err(failed)?;
@@ -125,6 +155,11 @@ fn check_objects(
         }
         let text = |column| row.get_ref(column).map(lossy).map_err(failed);
         let (kind, name, owner) = (text(0)?, text(1)?, text(2)?);
+        let sql = text(5)?;
+        for part in [&kind, &name, &owner, &sql] {
+            fingerprint.update(part.len().to_le_bytes());
+            fingerprint.update(part);
+        }
         let index_of = |name: &str| tables.iter().position(|table| table.name.eq_ignore_ascii_case(name));
         match kind.as_str() {
             "trigger" if index_of(&owner).is_some() => {
@@ -147,7 +182,7 @@ fn check_objects(
     if count == 0 {
         return Err(unexpected(file, "the file is empty or has no tables".to_owned()));
     }
-    Ok(found)
+    Ok((found, fingerprint.finalize().into()))
 }
 
 fn check_columns(connection: &Connection, file: SessionFile, table: &Table) -> Result<(), StoreError> {

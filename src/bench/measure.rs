@@ -1,0 +1,372 @@
+//! The measurements.
+
+use super::baseline;
+use super::channel::BenchChannel;
+use super::report::{Figure, Report, figure, percentiles};
+use super::world::{self, WorldSpec};
+use super::writer::{WriterSpec, monotonic_ns};
+use nanorelay_actors::relay::{Relay, StartError};
+use nanorelay_actors::settings::{ChannelSettings, Settings};
+use nanorelay_actors::store::error::StoreError;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long everything that was written may take to arrive.
+const ARRIVAL_DEADLINE: Duration = Duration::from_secs(120);
+/// How long an idle host is watched.
+const IDLE_WINDOW: Duration = Duration::from_secs(20);
+
+/// Why a measurement could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The file system.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// A database of the measurement.
+    #[error("{0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The store.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The relay.
+    #[error("{0}")]
+    Start(#[from] StartError),
+    /// A row of the measurement.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    /// Messages did not arrive, or the writer failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Which measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum BenchKind {
+    /// From the return of an agent's commit to the channel's acceptance, at a steady rate
+    Latency,
+    /// How fast messages that wait are delivered, durably
+    Throughput,
+    /// Memory, CPU and descriptors of a host with nothing to do
+    Idle,
+    /// What one tenant's backlog does to the latency of the others
+    Noisy,
+    /// From the start to the first and to the last delivery, with one session in a hundred at work
+    Boot,
+    /// Whether delivered rows make later ones slower
+    History,
+}
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct Bench {
+    /// Which measurement.
+    pub kind: BenchKind,
+    /// Sessions.
+    pub sessions: usize,
+    /// Messages in each session, or in the backlog.
+    pub messages: usize,
+    /// Commits per second.
+    pub rate: u32,
+    /// Seconds of steady commits.
+    pub seconds: u32,
+    /// Whether the polling algorithm is measured too.
+    pub baseline: bool,
+    /// Where the data is made; a temporary folder in it is removed at the end.
+    pub folder: PathBuf,
+}
+
+/// Measures. Must run inside an actix system.
+pub async fn run(bench: &Bench) -> Result<Report, BenchError> {
+    let (figures, baseline) = match bench.kind {
+        BenchKind::Latency => latency(bench, 0, 0).await?,
+        BenchKind::Throughput => throughput(bench).await?,
+        BenchKind::Idle => (idle(bench)?, Vec::new()),
+        BenchKind::Noisy => noisy(bench).await?,
+        BenchKind::Boot => (boot(bench).await?, Vec::new()),
+        BenchKind::History => (history(bench).await?, Vec::new()),
+    };
+    let name = match bench.kind {
+        BenchKind::Latency => "latency",
+        BenchKind::Throughput => "throughput",
+        BenchKind::Idle => "idle",
+        BenchKind::Noisy => "noisy",
+        BenchKind::Boot => "boot",
+        BenchKind::History => "history",
+    };
+    let parameters = vec![
+        figure("sessions", bench.sessions as f64),
+        figure("messages", bench.messages as f64),
+        figure("rate_per_second", f64::from(bench.rate)),
+        figure("seconds", f64::from(bench.seconds)),
+    ];
+    Ok(Report { bench: name, parameters, figures, baseline })
+}
+
+fn make_world(bench: &Bench, spec: &WorldSpec) -> Result<TempDir, BenchError> {
+    let folder = tempfile::tempdir_in(&bench.folder)?;
+    world::create(folder.path(), spec)?;
+    Ok(folder)
+}
+
+fn sessions_only(bench: &Bench) -> WorldSpec {
+    WorldSpec { sessions: bench.sessions, messages: 0, history: 0, noisy_messages: 0, busy_every: 1 }
+}
+
+async fn start(data_dir: &Path, channel: &Arc<BenchChannel>) -> Result<Relay, BenchError> {
+    let builder = Relay::builder(data_dir).settings(Settings::default());
+    let builder = builder.channel(world::CHANNEL_TYPE, channel.clone(), ChannelSettings::default());
+    Ok(builder.start().await?)
+}
+
+type Figures = (Vec<Figure>, Vec<Figure>);
+
+async fn throughput(bench: &Bench) -> Result<Figures, BenchError> {
+    let spec = WorldSpec { messages: bench.messages, ..sessions_only(bench) };
+    let total = bench.sessions * bench.messages;
+    let world = make_world(bench, &spec)?;
+    let channel = Arc::new(BenchChannel::default());
+    let started = Instant::now();
+    let relay = start(world.path(), &channel).await?;
+    let report = relay.drain(ARRIVAL_DEADLINE).await;
+    let elapsed = started.elapsed();
+    relay.shutdown(Duration::from_secs(10)).await;
+    if report.delivered != total as u64 {
+        return Err(BenchError::Failed(format!("{} of {total} messages were delivered", report.delivered)));
+    }
+    let rate = |elapsed: Duration| figure("messages_per_second", total as f64 / elapsed.as_secs_f64());
+    let mut baseline = Vec::new();
+    if bench.baseline {
+        let world = make_world(bench, &spec)?;
+        let channel = BenchChannel::default();
+        let started = Instant::now();
+        let stop = AtomicBool::new(true);
+        baseline::poll(world.path(), bench.sessions, &channel, &stop, true)?;
+        baseline.push(rate(started.elapsed()));
+    }
+    Ok((vec![rate(elapsed)], baseline))
+}
+
+/// Latency at a steady rate, with `history` delivered rows in each session and a noisy neighbour's backlog.
+async fn latency(bench: &Bench, history: usize, noisy_messages: usize) -> Result<Figures, BenchError> {
+    let spec = WorldSpec { history, noisy_messages, ..sessions_only(bench) };
+    let writer = WriterSpec {
+        sessions: bench.sessions,
+        rate: bench.rate,
+        count: bench.rate as usize * bench.seconds as usize,
+        first_number: history,
+    };
+    let world = make_world(bench, &spec)?;
+    let channel = Arc::new(BenchChannel::default());
+    let relay = start(world.path(), &channel).await?;
+    if noisy_messages == 0 {
+        relay.settle().await;
+    }
+    let commits = run_writer(world.path(), &writer).await?;
+    let figures = percentiles(arrivals(&channel, &commits).await?);
+    relay.shutdown(Duration::from_secs(10)).await;
+    let mut baseline = Vec::new();
+    if bench.baseline {
+        baseline = polling_latency(bench, &spec, &writer).await?;
+    }
+    Ok((figures, baseline))
+}
+
+async fn polling_latency(
+    bench: &Bench,
+    spec: &WorldSpec,
+    writer: &WriterSpec,
+) -> Result<Vec<Figure>, BenchError> {
+    let world = make_world(bench, spec)?;
+    let channel = Arc::new(BenchChannel::default());
+    let stop = Arc::new(AtomicBool::new(false));
+    let poller = {
+        let (path, channel, stop, sessions) =
+            (world.path().to_owned(), Arc::clone(&channel), Arc::clone(&stop), bench.sessions);
+        std::thread::spawn(move || baseline::poll(&path, sessions, &channel, &stop, false))
+    };
+    let commits = run_writer(world.path(), writer).await?;
+    let latencies = arrivals(&channel, &commits).await;
+    stop.store(true, Ordering::Relaxed);
+    poller.join().map_err(|_| BenchError::Failed("the polling host panicked".to_owned()))??;
+    Ok(percentiles(latencies?))
+}
+
+/// A commit: session number, message number, when it returned.
+type Commit = (usize, usize, u64);
+
+/// Runs the writer process without holding up this thread's actors.
+async fn run_writer(data_dir: &Path, spec: &WriterSpec) -> Result<Vec<Commit>, BenchError> {
+    let (data_dir, spec) = (data_dir.to_owned(), *spec);
+    let (done, finished) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = done.send(writer_process(&data_dir, &spec));
+    });
+    finished.await.map_err(|_| BenchError::Failed("the writer's thread ended".to_owned()))?
+}
+
+fn writer_process(data_dir: &Path, spec: &WriterSpec) -> Result<Vec<Commit>, BenchError> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("bench-writer")
+        .arg("--data")
+        .arg(data_dir)
+        .args(["--sessions", &spec.sessions.to_string(), "--rate", &spec.rate.to_string()])
+        .args(["--count", &spec.count.to_string(), "--first-number", &spec.first_number.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut commits = Vec::with_capacity(spec.count);
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).lines() {
+            let line = line?;
+            let mut parts = line.split(' ').map(str::parse::<u64>);
+            let (Some(Ok(session)), Some(Ok(number)), Some(Ok(at))) =
+                (parts.next(), parts.next(), parts.next())
+            else {
+                return Err(BenchError::Failed(format!("the writer said {line:?}")));
+            };
+            let index = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+            commits.push((index(session), index(number), at));
+        }
+    }
+    if !child.wait()?.success() {
+        return Err(BenchError::Failed("the writer failed".to_owned()));
+    }
+    Ok(commits)
+}
+
+/// Waits until all commits were accepted; how long each took.
+async fn arrivals(channel: &BenchChannel, commits: &[Commit]) -> Result<Vec<u64>, BenchError> {
+    let deadline = Instant::now() + ARRIVAL_DEADLINE;
+    let mut latencies = Vec::with_capacity(commits.len());
+    for (session, number, committed_at) in commits {
+        let (session, message) = (world::session_id(*session), world::message_id(*number));
+        let accepted_at = loop {
+            if let Some(at) = channel.accepted_at(&session, &message) {
+                break at;
+            }
+            if Instant::now() > deadline {
+                return Err(BenchError::Failed(format!("{message} of {session} did not arrive")));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        // A hint arrives before the writer's commit returns, so a message can be faster than that.
+        latencies.push(accepted_at.saturating_sub(*committed_at));
+    }
+    Ok(latencies)
+}
+
+async fn noisy(bench: &Bench) -> Result<Figures, BenchError> {
+    let (quiet, _) = latency(&Bench { baseline: false, ..bench.clone() }, 0, 0).await?;
+    let (noisy, _) = latency(&Bench { baseline: false, ..bench.clone() }, 0, bench.messages).await?;
+    let p99 = |figures: &[Figure]| {
+        figures.iter().find(|figure| figure.name == "latency_p99_us").map_or(f64::NAN, |figure| figure.value)
+    };
+    let mut figures = noisy.clone();
+    figures.push(figure("latency_p99_alone_us", p99(&quiet)));
+    figures.push(figure("latency_p99_added_us", p99(&noisy) - p99(&quiet)));
+    Ok((figures, Vec::new()))
+}
+
+async fn history(bench: &Bench) -> Result<Vec<Figure>, BenchError> {
+    let (without, _) = latency(&Bench { baseline: false, ..bench.clone() }, 0, 0).await?;
+    let (with, _) = latency(&Bench { baseline: false, ..bench.clone() }, bench.messages, 0).await?;
+    let p50 = |figures: &[Figure]| figures.first().map_or(f64::NAN, |figure| figure.value);
+    Ok(vec![
+        figure("latency_p50_without_us", p50(&without)),
+        figure("latency_p50_with_us", p50(&with)),
+        figure("ratio", p50(&with) / p50(&without)),
+    ])
+}
+
+async fn boot(bench: &Bench) -> Result<Vec<Figure>, BenchError> {
+    let spec = WorldSpec { messages: bench.messages.max(1), busy_every: 100, ..sessions_only(bench) };
+    let world = make_world(bench, &spec)?;
+    let channel = Arc::new(BenchChannel::default());
+    let expected = bench.sessions.div_ceil(100) * spec.messages;
+    let started = monotonic_ns();
+    let relay = start(world.path(), &channel).await?;
+    let deadline = Instant::now() + ARRIVAL_DEADLINE;
+    while channel.span().2 < expected {
+        if Instant::now() > deadline {
+            return Err(BenchError::Failed(format!("{} of {expected} arrived", channel.span().2)));
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let (first, last, _) = channel.span();
+    relay.settle().await;
+    let settled = monotonic_ns();
+    relay.shutdown(Duration::from_secs(10)).await;
+    let seconds = |at: u64| at.saturating_sub(started) as f64 / 1e9;
+    Ok(vec![
+        figure("first_delivery_s", seconds(first)),
+        figure("last_delivery_s", seconds(last)),
+        figure("all_sessions_looked_at_s", seconds(settled)),
+    ])
+}
+
+/// Watches a `serve` process that has nothing to do.
+fn idle(bench: &Bench) -> Result<Vec<Figure>, BenchError> {
+    let world = make_world(bench, &sessions_only(bench))?;
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["serve", "--log-format", "json", "--data"])
+        .arg(world.path())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let measured = watch_idle(&mut child);
+    let _ = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .map_err(std::io::Error::from)?;
+    child.wait()?;
+    measured
+}
+
+fn watch_idle(child: &mut std::process::Child) -> Result<Vec<Figure>, BenchError> {
+    let output = child.stderr.take().ok_or_else(|| BenchError::Failed("serve has no log".to_owned()))?;
+    let mut lines = BufReader::new(output).lines();
+    let is_ready = |line: &str| line.contains("\"msg\":\"ready\"");
+    if !lines.by_ref().map_while(Result::ok).any(|line| is_ready(&line)) {
+        return Err(BenchError::Failed("serve ended before it was ready".to_owned()));
+    }
+    // The rest of the log is read, so that serve is never held up by it.
+    std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+    let proc = PathBuf::from(format!("/proc/{}", child.id()));
+    let mut before = cpu_seconds(&proc)?;
+    // Boot is over when a second costs next to nothing.
+    for _ in 0..120 {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = cpu_seconds(&proc)?;
+        let spent = now - std::mem::replace(&mut before, now);
+        if spent < 0.05 {
+            break;
+        }
+    }
+    let started = Instant::now();
+    std::thread::sleep(IDLE_WINDOW);
+    let cpu = cpu_seconds(&proc)? - before;
+    let share = cpu / started.elapsed().as_secs_f64();
+    Ok(vec![
+        figure("resident_mib", resident_mib(&proc)?),
+        figure("cpu_percent_of_a_core", share * 100.0),
+        figure("descriptors", std::fs::read_dir(proc.join("fd"))?.count() as f64),
+        figure("threads", std::fs::read_dir(proc.join("task"))?.count() as f64),
+    ])
+}
+
+fn cpu_seconds(proc: &Path) -> Result<f64, BenchError> {
+    let stat = std::fs::read_to_string(proc.join("stat"))?;
+    // The command in parentheses may hold spaces; utime and stime are the 12th and 13th fields after it.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+    Ok((ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64)
+}
+
+fn resident_mib(proc: &Path) -> Result<f64, BenchError> {
+    let status = std::fs::read_to_string(proc.join("status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
+    let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse().unwrap_or(0.0);
+    Ok(kibibytes / 1024.0)
+}
