@@ -1,7 +1,7 @@
 //! Channels: the adapter trait and the actor that drives an adapter.
 //!
 //! One [`ChannelActor`] per channel account. It keeps the account's lanes, lets tenants take turns, waits for
-//! retries and rate limits, and starts one task per attempt ([`send`]). What must not be lost is in the ledger:
+//! retries and rate limits, and starts one task per attempt (`send.rs`). What must not be lost is in the ledger:
 //! when the actor dies, sessions hand their messages in again.
 
 pub mod account;

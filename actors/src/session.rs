@@ -1,7 +1,7 @@
 //! One session: its databases, its cursor, its lanes.
 //!
-//! A [`SessionActor`] does one step at a time ([`step`]): open, read, refill a lane, write, upkeep. Messages only
-//! note what is to be done; [`SessionActor::pump`] decides what comes next. What must survive is in the ledger,
+//! A [`SessionActor`] does one step at a time (`step.rs`): open, read, refill a lane, write, upkeep. Messages only
+//! note what is to be done; `SessionActor::pump` decides what comes next. What must survive is in the ledger,
 //! so the actor can die anywhere.
 
 mod agent_lane;

@@ -61,7 +61,8 @@ pub enum Watch {
 /// What a recorded attempt and outcome survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// A power loss: each group of records is synced to the disk.
+    /// A power loss: attempts are synced to the disk before the send, outcomes with the next sync. A message whose
+    /// outcome was not synced yet is ambiguous after a power loss, or sent again where that is allowed.
     Power,
     /// A killed process: records reach the kernel, nothing is synced.
     Process,

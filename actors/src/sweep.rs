@@ -35,8 +35,10 @@ pub struct SweepActor {
     seen: HashMap<SessionId, FileIdentity>,
     /// `PRAGMA data_version` of `v2.db` at the last look.
     central_version: Option<i64>,
-    /// Whether a look at `v2.db` or the folders is going on.
+    /// Whether a look at `v2.db` is going on.
     is_looking: bool,
+    /// The rounds through the folders that are going on.
+    rounds: HashSet<Round>,
     last_sweep: Option<Timestamp>,
     /// Tells the root about this actor's end.
     _guard: ExitGuard,
@@ -82,6 +84,7 @@ impl SweepActor {
                 seen: HashMap::new(),
                 central_version: None,
                 is_looking: false,
+                rounds: HashSet::new(),
                 last_sweep: None,
                 _guard: guard,
             }
@@ -216,10 +219,15 @@ impl SweepActor {
 
     /// Looks which session files have changed since the last round, without opening any.
     fn look_at_folders(&mut self, which: Round, ctx: &mut Context<Self>) {
+        // Rounds that take longer than their interval would pile up, and keep the sessions from their work.
+        if !self.rounds.insert(which) {
+            return;
+        }
         let (engine, seen) = (Arc::clone(&self.engine), self.seen.clone());
         let blocking = engine.blocking.clone();
         let look = async move { blocking.run(move || changed_files(&engine, &seen, which)).await };
         let looked = look.into_actor(self).map(move |result, actor, _| {
+            actor.rounds.remove(&which);
             let Ok(changed) = result else { return };
             let changed_sessions: Vec<SessionId> =
                 changed.iter().map(|(session, _)| session.clone()).collect();
@@ -244,7 +252,7 @@ impl SweepActor {
 }
 
 /// Which sessions a look at the folders covers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Round {
     /// Those whose agents run: the fallback where file events do not arrive.
     Running,
