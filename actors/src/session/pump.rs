@@ -292,6 +292,7 @@ impl SessionActor {
             may_pass: error.is_transient(),
         });
         trouble.tries += 1;
+        let is_first_try = trouble.tries == 1;
         trouble.is_pausing = true;
         trouble.may_pass = error.is_transient() && trouble.tries <= PASSING_TRIES_MAX;
         trouble.reason.clone_from(&reason);
@@ -305,7 +306,8 @@ impl SessionActor {
             self.record_quarantine(Some(reason));
         }
         if is_hot_journal {
-            self.roll_back(kind, ctx);
+            // A crafted journal stays hot whatever is done: after the first try its session waits like others.
+            self.roll_back(kind, is_first_try, ctx);
         }
         ctx.run_later(pause, move |actor, ctx| actor.end_pause(kind, ctx));
     }
@@ -342,7 +344,7 @@ impl SessionActor {
     }
 
     /// Rolls back what a killed agent left half-written, when no agent runs that could still be at it.
-    fn roll_back(&mut self, kind: StepKind, ctx: &mut Context<Self>) {
+    fn roll_back(&mut self, kind: StepKind, goes_on_at_once: bool, ctx: &mut Context<Self>) {
         self.step_is_running = true;
         let (context, mut store) = (self.context.clone(), self.store.take());
         let future = async move {
@@ -353,15 +355,17 @@ impl SessionActor {
             actor.step_is_running = false;
             actor.store = store;
             match result {
-                Ok(true) => {
+                Ok(true) if goes_on_at_once => {
                     slog::info!(actor.engine().logger, "rolled back a killed agent's transaction";
                         "session" => %actor.context.session);
                     actor.end_pause(kind, ctx);
                 }
-                Ok(false) => actor.pump(ctx),
+                Ok(_) => actor.pump(ctx),
                 Err(error) => {
-                    slog::warn!(actor.engine().logger, "rollback failed";
-                        "session" => %actor.context.session, "error" => %error);
+                    if actor.engine().may_warn(&actor.context.session) {
+                        slog::warn!(actor.engine().logger, "rollback failed";
+                            "session" => %actor.context.session, "error" => %error);
+                    }
                     actor.pump(ctx);
                 }
             }

@@ -104,7 +104,14 @@ impl SessionStore {
 
     fn open_inbound(&self, writable: bool) -> Result<SessionConnection, StoreError> {
         if !writable {
-            return open::open_inbound(&self.directory, InboundAccess::ReadOnly);
+            return match open::open_inbound(&self.directory, InboundAccess::ReadOnly) {
+                // This file is the host's to write: what a killed host left half-written is rolled back.
+                Err(StoreError::HotJournal(_)) => {
+                    drop(open::open_inbound(&self.directory, InboundAccess::ReadWrite)?);
+                    open::open_inbound(&self.directory, InboundAccess::ReadOnly)
+                }
+                opened => opened,
+            };
         }
         let connection = open::open_inbound(&self.directory, InboundAccess::ReadWrite)?;
         if !inbound::needs_upgrade(&connection)? {

@@ -34,6 +34,11 @@ impl Attacker {
         Self::start("half-commit", database, database)
     }
 
+    /// The same with an inbox.
+    pub fn half_commit_inbound(database: &Path) -> Self {
+        Self::start("half-commit-inbound", database, database)
+    }
+
     fn start(role: &str, a: &Path, b: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this test's program"))
             .args(["--exact", "red_team::attacker::plays_its_role", "--nocapture"])
@@ -80,22 +85,30 @@ fn plays_its_role() {
             park();
         }
         "write" => write(a),
-        "half-commit" => {
-            let connection = database::open(a);
-            connection
-                .execute_batch(
-                    "PRAGMA cache_size=1; PRAGMA cache_spill=1; BEGIN IMMEDIATE;
-                     UPDATE messages_out SET content = '{\"text\":\"never committed\"}';
-                     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
-                     INSERT INTO messages_out (id, seq, timestamp, kind, content)
-                       SELECT 'half-' || i, 100000 + i, '', 'chat', hex(zeroblob(200)) FROM n;",
-                )
-                .expect("half a commit");
-            println!("{READY}");
-            park();
-        }
+        "half-commit" => half_commit(
+            a,
+            "UPDATE messages_out SET content = '{\"text\":\"never committed\"}';
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+             INSERT INTO messages_out (id, seq, timestamp, kind, content)
+               SELECT 'half-' || i, 100000 + i, '', 'chat', hex(zeroblob(200)) FROM n;",
+        ),
+        "half-commit-inbound" => half_commit(
+            a,
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+             INSERT INTO messages_in (id, seq, kind, timestamp, content)
+               SELECT 'half-' || i, 100000 + i, 'chat', '', hex(zeroblob(200)) FROM n;",
+        ),
         unknown => panic!("no role {unknown:?}"),
     }
+}
+
+fn half_commit(path: &Path, changes: &str) {
+    let connection = database::open(path);
+    connection
+        .execute_batch(&format!("PRAGMA cache_size=1; PRAGMA cache_spill=1; BEGIN IMMEDIATE; {changes}"))
+        .expect("half a commit");
+    println!("{READY}");
+    park();
 }
 
 fn park() {

@@ -1,5 +1,6 @@
 //! Database files that are traps (hazards H3, H12, H13).
 
+use super::attacker::Attacker;
 use super::battle::{Battle, within};
 use nanorelay_actors::testing::database;
 use std::fs;
@@ -124,6 +125,38 @@ async fn a_file_that_is_no_database_is_refused() {
         battle.is_quarantined(&relay, words).await;
         battle.end(relay).await;
     }
+}
+
+#[actix_rt::test]
+async fn a_session_that_was_unusable_at_first_sight_is_served_once_it_is_repaired() {
+    let battle = Battle::new();
+    let id = battle.victim.text("hello");
+    let (place, good) = (battle.path("inbound.db"), battle.path("good.db"));
+    fs::rename(&place, &good).expect("a file");
+    fs::write(&place, vec![b'x'; 9000]).expect("a file");
+    let relay = battle.start().await;
+    battle.is_quarantined(&relay, "inbound.db is damaged").await;
+    // Every look ends, also the ones after the first.
+    battle.is_quarantined_soon(&relay, "inbound.db is damaged").await;
+    fs::rename(&good, &place).expect("a file");
+    battle.release(&relay).await;
+    battle.is_shown(&id).await;
+    battle.is_not_quarantined(&relay).await;
+    battle.end(relay).await;
+}
+
+#[actix_rt::test]
+async fn a_host_that_was_killed_in_mid_commit_finds_its_own_journal_and_goes_on() {
+    let battle = Battle::new();
+    let id = battle.victim.text("hello");
+    drop(Attacker::half_commit_inbound(&battle.path("inbound.db")));
+    assert!(battle.path("inbound.db-journal").exists(), "the journal is hot");
+    let relay = battle.start().await;
+    battle.is_shown(&id).await;
+    within("the relay settles", relay.settle()).await;
+    assert!(battle.victim.messages_in().is_empty(), "nothing of the half commit is left");
+    assert_eq!(battle.victim.delivered().len(), 1);
+    battle.end(relay).await;
 }
 
 #[actix_rt::test]

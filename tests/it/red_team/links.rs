@@ -222,7 +222,6 @@ async fn a_file_that_is_mounted_over_another_is_refused() {
     battle.is_dead(&relay, &id, "mount").await;
     drop(mount);
     let _database = BindMount::new(&battle.outside.join("outbound.db"), &battle.path("outbound.db"));
-    battle.victim.text("hello");
     battle.is_quarantined_soon(&relay, "mount").await;
     battle.end(relay).await;
 }
