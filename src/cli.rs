@@ -5,8 +5,10 @@ mod config;
 mod deliveries;
 mod demo;
 mod drain;
+mod place;
 mod running;
 mod serve;
+mod sessions;
 mod signals;
 mod table;
 
@@ -40,6 +42,11 @@ enum Command {
     Deliveries {
         #[command(subcommand)]
         command: deliveries::DeliveriesCommand,
+    },
+    /// List sessions, and release those that cannot be served, on a running or a stopped host
+    Sessions {
+        #[command(subcommand)]
+        command: sessions::SessionsCommand,
     },
     /// Show what nanorelay does, with demo agents in a directory of its own
     Demo(demo::DemoArgs),
@@ -179,6 +186,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Serve { host } => serve::run(&host),
         Command::Drain(args) => drain::run(&args),
         Command::Deliveries { command } => deliveries::run(command),
+        Command::Sessions { command } => sessions::run(command),
         Command::Demo(args) => demo::run(&args),
         Command::Config { command } => config::run(command),
         Command::Bench(args) => bench::run(&args),
@@ -201,6 +209,13 @@ fn print(text: &str) -> Result<(), Failure> {
 fn json_line(value: &impl serde::Serialize) -> Result<String, Failure> {
     let json = serde_json::to_string(value).map_err(|error| Failure::Failed(error.to_string()))?;
     Ok(json + "\n")
+}
+
+/// A JSON array with one value a line.
+fn json_rows<T: serde::Serialize>(values: &[T]) -> Result<String, Failure> {
+    let rows = values.iter().map(|value| json_line(value).map(|row| row.trim_end().to_owned()));
+    let rows: Vec<String> = rows.collect::<Result<_, _>>()?;
+    Ok(if rows.is_empty() { "[]\n".to_owned() } else { format!("[\n{}\n]\n", rows.join(",\n")) })
 }
 
 fn duration_argument(text: &str) -> Result<std::time::Duration, String> {

@@ -3,14 +3,19 @@
 pub(crate) mod control;
 pub mod directory;
 pub mod hints;
+pub mod quotas;
 pub mod statistics;
+pub mod warnings;
 
 use crate::channel::account::ChannelAccounts;
 use crate::clock::SharedClock;
 use crate::engine::directory::Directory;
 use crate::engine::hints::Hints;
+use crate::engine::quotas::{AttachmentQuota, TaskCounts};
 use crate::engine::statistics::Statistics;
+use crate::engine::warnings::{Warned, Warnings};
 use crate::ledger::Ledger;
+use crate::model::error::ErrorClass;
 use crate::model::ids::{MessageId, SessionId};
 use crate::model::time::Timestamp;
 use crate::runtime::AgentRuntime;
@@ -22,7 +27,7 @@ use crate::store::session_dir::SessionsRoot;
 use crate::supervise::activity::Activity;
 use crate::supervise::blocking::Blocking;
 use crate::supervise::exit_guard::{ActorName, ExitGuard, ExitReporter};
-use crate::system_action::SystemActions;
+use crate::system_action::{ActionPolicy, SystemActions};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -64,12 +69,20 @@ pub struct Engine {
     pub activity: Activity,
     /// Counts what happened.
     pub statistics: Statistics,
+    /// Bounds what one session has logged.
+    pub warnings: Warnings,
+    /// Bounds the attachments that one session sends at a time.
+    pub attachments: AttachmentQuota,
+    /// Adds up the tasks of each agent group.
+    pub tasks: TaskCounts,
     /// The channel accounts and their adapters.
     pub channels: ChannelAccounts,
     /// Wakes and stops agents.
     pub runtime: Arc<dyn AgentRuntime>,
     /// Handlers of system actions beyond the task actions.
     pub actions: SystemActions,
+    /// Says which of them a session may ask for.
+    pub action_policy: Arc<dyn ActionPolicy>,
     /// Reports actors' ends.
     pub exits: ExitReporter,
     /// Set when the relay is shutting down: nothing new is taken in.
@@ -118,6 +131,28 @@ impl Engine {
                 "error" => %error);
             tokio::time::sleep(RECORD_RETRY_PAUSES[tries]).await;
             tries = (tries + 1).min(RECORD_RETRY_PAUSES.len() - 1);
+        }
+    }
+
+    /// Whether one more warning about a session is logged. Ask before every warning that an agent can cause as often
+    /// as it likes.
+    pub fn may_warn(&self, session: &SessionId) -> bool {
+        match self.warnings.take(session, self.now()) {
+            Warned::LeaveOut => false,
+            Warned::Log { left_out } => {
+                if left_out > 0 {
+                    slog::warn!(self.logger, "warnings left out"; "session" => %session, "count" => left_out);
+                }
+                true
+            }
+        }
+    }
+
+    /// Logs that a message is dead.
+    pub fn warn_given_up(&self, session: &SessionId, message: &MessageId, class: ErrorClass, reason: &str) {
+        if self.may_warn(session) {
+            slog::warn!(self.logger, "given up"; "session" => %session, "msg_id" => %message,
+                "class" => class.as_str(), "error" => reason);
         }
     }
 

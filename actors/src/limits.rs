@@ -11,8 +11,22 @@ pub const ROWS_PER_CYCLE_MAX: usize = 256;
 pub const BATCH_CONTENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Messages of one lane that are in memory at a time; the rest waits in the ledger.
 pub const LANE_WINDOW: usize = 64;
-/// Waiting messages of one session above which no more of its rows are read.
-pub const SESSION_BACKLOG_MAX: u64 = 20_000;
+/// Content of one session's messages that is in memory at a time, in bytes; the rest waits in the ledger. The
+/// message that reaches it is the last one.
+pub const SESSION_WINDOW_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Warnings about one session that are logged at once. One more comes free each
+/// [`SESSION_WARNING_INTERVAL`]; what is left out is counted.
+pub const SESSION_WARNINGS_MAX: u32 = 20;
+/// See [`SESSION_WARNINGS_MAX`].
+pub const SESSION_WARNING_INTERVAL: Duration = Duration::from_secs(10);
+/// Ids and receipts of `delivered` rows that are held in memory while a session's history is imported, in bytes.
+pub const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long a message from another agent counts as the cause of what its receiver writes to agents.
+pub const AGENT_CHAIN_WINDOW: Duration = Duration::from_secs(600);
+/// The time over which messages from one session to one agent are counted.
+pub const AGENT_RATE_WINDOW: Duration = Duration::from_secs(60);
+/// The least time between two looks at all sessions because file events were lost.
+pub const OVERFLOW_RESCAN_INTERVAL: Duration = Duration::from_secs(5);
 /// Messages waiting in an actor's mailbox before senders are told that it is full.
 pub const MAILBOX_CAPACITY: usize = 4096;
 /// Outcomes written to one session's `inbound.db` in one transaction.
@@ -31,7 +45,7 @@ pub const GONE_DESTINATION_REMEMBERED: Duration = Duration::from_secs(3600);
 /// The bounds that a user may set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Largest content of one message, in bytes.
+    /// Largest content of one message, in bytes. More than [`BATCH_CONTENT_BYTES_MAX`] counts as that.
     pub content_bytes_max: u64,
     /// Most attachments of one message.
     pub attachments_max: usize,
@@ -39,8 +53,23 @@ pub struct Limits {
     pub attachment_bytes_max: u64,
     /// Largest sum of one message's attachments, in bytes.
     pub attachments_total_bytes_max: u64,
+    /// Longest file name of an attachment, in bytes. Never above
+    /// [`crate::model::ids::PATH_COMPONENT_BYTES_MAX`].
+    pub attachment_name_bytes_max: usize,
+    /// Most attachments of one session that are being sent at a time. Messages above it wait.
+    pub attachments_per_session_max: usize,
+    /// Largest sum of one session's attachments that are being sent at a time, in bytes. Messages above it wait.
+    pub attachment_bytes_per_session_max: u64,
     /// Most live tasks of one session.
     pub tasks_per_session_max: usize,
+    /// Most live tasks of all sessions of one agent group.
+    pub tasks_per_agent_group_max: usize,
+    /// Most messages of one session to one other agent within a minute. Those above it are held.
+    pub agent_messages_per_minute_max: usize,
+    /// Longest chain of messages between agents, each the answer to the one before. One above it is held.
+    pub agent_hops_max: u32,
+    /// Most messages of one session that wait in the ledger. No more of its rows are read until some are settled.
+    pub backlog_per_session_max: u64,
     /// Most blocking sections (file and database work) at a time.
     pub blocking_max: usize,
     /// Most sends at a time in one channel.
@@ -56,10 +85,29 @@ impl Default for Limits {
             attachments_max: 20,
             attachment_bytes_max: 64 * 1024 * 1024,
             attachments_total_bytes_max: 128 * 1024 * 1024,
+            attachment_name_bytes_max: 200,
+            attachments_per_session_max: 64,
+            attachment_bytes_per_session_max: 512 * 1024 * 1024,
             tasks_per_session_max: 1000,
+            tasks_per_agent_group_max: 10_000,
+            agent_messages_per_minute_max: 30,
+            agent_hops_max: 16,
+            backlog_per_session_max: 20_000,
             blocking_max: 12,
             in_flight_per_channel_max: 256,
             send_timeout: Duration::from_secs(30),
         }
+    }
+}
+
+impl Limits {
+    /// Refuses the name of an attachment that is too long. The reason holds no more than its beginning.
+    pub fn check_attachment_name(&self, name: &str) -> Result<(), String> {
+        let limit = self.attachment_name_bytes_max;
+        if name.len() <= limit {
+            return Ok(());
+        }
+        let start: String = name.chars().take(32).collect();
+        Err(format!("attachment {start:?}…: the name has {} bytes, the limit is {limit}", name.len()))
     }
 }

@@ -153,7 +153,17 @@ impl RegistryActor {
         }
         let living = self.engine.directory.session(session);
         let entry = self.entries.entry(session.clone()).or_default();
-        if entry.is_kept_away || entry.is_retiring {
+        if let Forward::Look(LookReason::Release, _) = message {
+            entry.is_kept_away = false;
+        }
+        if entry.is_kept_away {
+            // Nothing may wait for it: when it comes back it looks at everything, and agents try again.
+            if let Forward::Accept(message) = message {
+                message.refuse("the target's actor died too often");
+            }
+            return;
+        }
+        if entry.is_retiring {
             entry.hold(message);
             return;
         }

@@ -13,7 +13,7 @@ use crate::engine::statistics::StatisticsSnapshot;
 use crate::model::ids::SessionId;
 use crate::model::message::DeliveryKey;
 use crate::registry::{LookAtSessions, ObserveRegistry, RegistrySnapshot};
-use crate::report::{DeliveryFilter, DeliveryRecord, DrainReport};
+use crate::report::{DeliveryFilter, DeliveryRecord, DrainReport, SessionFilter, SessionRecord};
 use crate::session::messages::LookReason;
 use crate::store::error::StoreError;
 use crate::store::host_lock::HostLock;
@@ -165,6 +165,21 @@ impl Relay {
     /// Sessions that cannot be served at the moment, with the reason.
     pub async fn quarantined(&self) -> Result<BTreeMap<String, String>, OperationError> {
         self.read(|engine| engine.ledger_reader.quarantined()).await
+    }
+
+    /// The sessions that match, by id; only those that a relay has read or tried to read.
+    pub async fn sessions(&self, filter: SessionFilter) -> Result<Vec<SessionRecord>, OperationError> {
+        self.read(move |engine| engine.ledger_reader.sessions(&filter)).await
+    }
+
+    /// Clears the reason why a session cannot be served, and looks at it again now. Returns whether there was one. If
+    /// the reason still holds, it is there again at once.
+    pub async fn release(&self, session: SessionId) -> Result<bool, OperationError> {
+        let (id, now) = (session.clone(), self.engine().now());
+        let released = self.engine().ledger.record_durably(move |ledger| ledger.release_session(&id, now));
+        let released = released.await.map_err(|error| OperationError(error.to_string()))?;
+        self.look(Some(vec![session]), LookReason::Release).await;
+        Ok(released)
     }
 
     /// Puts dead, held or ambiguous deliveries back into their lanes with fresh attempts. Returns how many;

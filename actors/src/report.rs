@@ -99,6 +99,28 @@ pub struct DeliveryFilter {
     pub limit: Option<u32>,
 }
 
+/// One session as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRecord {
+    /// The session.
+    pub session_id: String,
+    /// Its agent group.
+    pub agent_group_id: String,
+    /// Why it cannot be served; none when it can.
+    pub quarantine_reason: Option<String>,
+    /// Messages that wait to be sent.
+    pub waiting: u64,
+    /// When this record last changed; RFC 3339 UTC.
+    pub updated_at: String,
+}
+
+/// Which sessions to list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionFilter {
+    /// Only those that cannot be served.
+    pub quarantined: bool,
+}
+
 /// The counts of one run of `drain`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrainReport {

@@ -24,11 +24,12 @@ use crate::model::message::OutboundRow;
 use crate::model::time::Timestamp;
 use crate::session::agent_lane::AgentItem;
 use crate::session::messages::{
-    Accept, AgentMessage, ChannelRestarted, Look, ObserveSession, Retire, SessionSnapshot, Settled,
-    Settlement,
+    Accept, AgentMessage, ChannelRestarted, Look, LookReason, ObserveSession, Retire, SessionSnapshot,
+    Settled, Settlement,
 };
 use crate::session::pump::StepKind;
 use crate::session::step::{OwnedStore, StepContext};
+use crate::session::upkeep::UpkeepRound;
 use crate::session::window::LaneWindows;
 use crate::store::ledger::SessionCursor;
 use crate::supervise::activity::ActivityToken;
@@ -58,6 +59,10 @@ pub struct SessionActor {
     step_is_running: bool,
     /// Why some kinds of step cannot be done at the moment.
     troubles: BTreeMap<StepKind, Trouble>,
+    /// How far a round of upkeep has come.
+    upkeep_round: UpkeepRound,
+    /// Whether the full backlog was made visible.
+    backlog_is_stuck: bool,
     /// When the earliest message with a deliver_after may go.
     next_scheduled: Option<Timestamp>,
     /// When the earliest task is due.
@@ -128,6 +133,8 @@ impl SessionActor {
                 backlog: 0,
                 step_is_running: false,
                 troubles: BTreeMap::new(),
+                upkeep_round: UpkeepRound::default(),
+                backlog_is_stuck: false,
                 next_scheduled: None,
                 next_task_due: None,
                 received: 0,
@@ -159,6 +166,9 @@ impl Handler<Look> for SessionActor {
     fn handle(&mut self, message: Look, ctx: &mut Self::Context) {
         self.received += 1;
         self.todo.look(message.reason);
+        if message.reason == LookReason::Release {
+            self.release();
+        }
         self.pump(ctx);
     }
 }
@@ -168,7 +178,10 @@ impl Handler<Accept> for SessionActor {
 
     fn handle(&mut self, message: Accept, ctx: &mut Self::Context) {
         self.received += 1;
-        self.accepts.push_back(message.message);
+        match self.closed_inbox() {
+            None => self.accepts.push_back(message.message),
+            Some(reason) => message.message.refuse(&reason),
+        }
         self.pump(ctx);
     }
 }

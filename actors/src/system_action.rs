@@ -51,6 +51,26 @@ pub trait SystemActionHandler: Send + Sync + 'static {
     async fn handle(&self, request: ActionRequest) -> Result<ActionReply, ActionRefused>;
 }
 
+/// Says whether a session may ask for an action at all. Asked before the action's handler runs.
+///
+/// The task actions are not asked about: they change nothing but the session's own inbox.
+#[async_trait]
+pub trait ActionPolicy: Send + Sync + 'static {
+    /// `Err` refuses the action; its words are for the agent.
+    async fn permits(&self, action: &str, request: &ActionRequest) -> Result<(), ActionRefused>;
+}
+
+/// The policy of a host without one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AllowEveryAction;
+
+#[async_trait]
+impl ActionPolicy for AllowEveryAction {
+    async fn permits(&self, _: &str, _: &ActionRequest) -> Result<(), ActionRefused> {
+        Ok(())
+    }
+}
+
 /// The handlers by action name.
 #[derive(Clone, Default)]
 pub struct SystemActions {

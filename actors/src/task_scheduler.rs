@@ -212,8 +212,13 @@ async fn run_handler(engine: &Engine, name: &str, request: ActionRequest) -> Pla
         return PlannedAction::Refused(format!("this host knows no action {name:?}"));
     };
     let message_id: MessageId = request.message_id.clone();
-    // A task of its own, so that a panic in a handler refuses one action and no more.
-    let handled = actix_rt::spawn(async move { handler.handle(request).await }).await;
+    // A task of its own, so that a panic in a handler, or in the policy, refuses one action and no more.
+    let (policy, action) = (Arc::clone(&engine.action_policy), name.to_owned());
+    let handled = actix_rt::spawn(async move {
+        policy.permits(&action, &request).await?;
+        handler.handle(request).await
+    })
+    .await;
     match handled {
         Ok(Ok(reply)) => PlannedAction::Reply(reply),
         Ok(Err(refused)) => PlannedAction::Refused(refused.to_string()),

@@ -1,20 +1,13 @@
 //! `nanorelay deliveries`: works through the socket of a running host, and directly on a stopped one.
 
+use super::place::{Host, PlaceArgs, matched, unreachable};
 use super::table::columns;
-use super::{Exit, Failure, json_line, print};
+use super::{Exit, Failure, json_line, json_rows, print};
 use crate::channels::plain_text::one_line;
-use crate::control::client::{ClientError, ControlClient};
 use crate::control::protocol::MessageKey;
 use crate::control::socket::delivery_key;
 use clap::{Args, Subcommand};
-use nanorelay_actors::relay::{StartError, StoppedHost};
 use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, DeliveryState};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// A host that starts or ends holds the directory for a moment without answering, and so does another command.
-const OPEN_TRIES: u32 = 50;
-const OPEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// What can be done with deliveries.
 #[derive(Debug, Subcommand)]
@@ -44,7 +37,7 @@ pub(super) enum DeliveriesCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Put dead (or ambiguous) deliveries back into their lanes
+    /// Put dead, held or ambiguous deliveries back into their lanes
     Replay {
         /// The session's id
         #[arg(
@@ -68,14 +61,6 @@ pub(super) enum DeliveriesCommand {
         #[arg(long)]
         json: bool,
     },
-}
-
-/// Where the deliveries are.
-#[derive(Debug, Args)]
-pub(super) struct PlaceArgs {
-    /// The folder that holds v2.db and v2-sessions/
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
 }
 
 /// Which deliveries to list.
@@ -105,31 +90,7 @@ fn state_argument(name: &str) -> Result<DeliveryState, String> {
     DeliveryState::from_name(name).ok_or_else(|| format!("the states are {}", names()))
 }
 
-/// The deliveries of a data directory, whoever has them.
-enum Deliveries {
-    Running(ControlClient),
-    Stopped(StoppedHost),
-}
-
-impl Deliveries {
-    fn open(data_dir: &Path) -> Result<Self, Failure> {
-        let mut holder = String::new();
-        for _ in 0..OPEN_TRIES {
-            match ControlClient::connect(data_dir) {
-                Ok(client) => return Ok(Self::Running(client)),
-                Err(ClientError::NotRunning) => {}
-                Err(error) => return Err(unreachable(error)),
-            }
-            match StoppedHost::open(data_dir) {
-                Ok(host) => return Ok(Self::Stopped(host)),
-                Err(error @ StartError::AlreadyRunning { .. }) => holder = error.to_string(),
-                Err(error) => return Err(error.into()),
-            }
-            std::thread::sleep(OPEN_PAUSE);
-        }
-        Err(Failure::Unreachable(format!("{holder}, but it does not answer on its socket")))
-    }
-
+impl Host {
     fn list(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>, Failure> {
         match self {
             Self::Running(client) => client.deliveries(filter).map_err(unreachable),
@@ -153,20 +114,13 @@ impl Deliveries {
     }
 }
 
-fn unreachable(error: ClientError) -> Failure {
-    match error {
-        ClientError::Refused(message) => Failure::Failed(message),
-        error => Failure::Unreachable(error.to_string()),
-    }
-}
-
 /// Lists, shows or replays; 3 when nothing matched.
 pub(super) fn run(command: DeliveriesCommand) -> Result<Exit, Failure> {
     match command {
         DeliveriesCommand::List { place, filter, limit, json } => {
             let filter =
                 DeliveryFilter { states: filter.state, session_id: filter.session, message_id: None, limit };
-            let records = Deliveries::open(&place.data)?.list(&filter)?;
+            let records = Host::open(&place.data)?.list(&filter)?;
             print(&if json { json_rows(&records)? } else { table(&records) })?;
             Ok(matched(records.len() as u64))
         }
@@ -176,14 +130,14 @@ pub(super) fn run(command: DeliveriesCommand) -> Result<Exit, Failure> {
                 message_id: Some(message),
                 ..DeliveryFilter::default()
             };
-            let records = Deliveries::open(&place.data)?.list(&filter)?;
+            let records = Host::open(&place.data)?.list(&filter)?;
             for record in &records {
                 print(&if json { json_line(record)? } else { details(record) })?;
             }
             Ok(matched(records.len() as u64))
         }
         DeliveriesCommand::Replay { session_id, message, all: _, filter, place, json } => {
-            let deliveries = Deliveries::open(&place.data)?;
+            let deliveries = Host::open(&place.data)?;
             let count = match (session_id, message) {
                 (Some(session_id), Some(message_id)) => {
                     deliveries.replay(MessageKey { session_id, message_id })?
@@ -199,17 +153,6 @@ pub(super) fn run(command: DeliveriesCommand) -> Result<Exit, Failure> {
 fn replay_filter(filter: ReplayFilterArgs) -> DeliveryFilter {
     let states = if filter.state.is_empty() { vec![DeliveryState::Dead] } else { filter.state };
     DeliveryFilter { states, session_id: filter.session, ..DeliveryFilter::default() }
-}
-
-fn matched(count: u64) -> Exit {
-    if count == 0 { Exit::LeftOver } else { Exit::Done }
-}
-
-/// A JSON array with one delivery a line.
-fn json_rows(records: &[DeliveryRecord]) -> Result<String, Failure> {
-    let rows = records.iter().map(|record| json_line(record).map(|row| row.trim_end().to_owned()));
-    let rows: Vec<String> = rows.collect::<Result<_, _>>()?;
-    Ok(if rows.is_empty() { "[]\n".to_owned() } else { format!("[\n{}\n]\n", rows.join(",\n")) })
 }
 
 fn table(records: &[DeliveryRecord]) -> String {
@@ -316,7 +259,7 @@ mod tests {
 
     #[test]
     fn json_rows_are_an_array_with_every_field() {
-        assert_eq!(json_rows(&[]).unwrap(), "[]\n");
+        assert_eq!(json_rows::<DeliveryRecord>(&[]).unwrap(), "[]\n");
         let text = json_rows(&[record(), record()]).unwrap();
         assert_eq!(text.lines().count(), 4);
         let rows: Vec<serde_json::Map<String, serde_json::Value>> = serde_json::from_str(&text).unwrap();

@@ -110,7 +110,7 @@ struct TasksSection {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LimitsSection {
-    #[serde(deserialize_with = "size::<_, KIB, { 64 * MIB }>")]
+    #[serde(deserialize_with = "size::<_, KIB, { 8 * MIB }>")]
     content_bytes: u64,
     #[serde(deserialize_with = "count::<_, _, 0, 1000>")]
     attachments: usize,
@@ -118,8 +118,22 @@ struct LimitsSection {
     attachment_bytes: u64,
     #[serde(deserialize_with = "size::<_, 0, { 64 * GIB }>")]
     attachments_total_bytes: u64,
+    #[serde(deserialize_with = "count::<_, _, 1, 200>")]
+    attachment_name_bytes: usize,
+    #[serde(deserialize_with = "count::<_, _, 1, 10_000>")]
+    attachments_per_session: usize,
+    #[serde(deserialize_with = "size::<_, 0, { 64 * GIB }>")]
+    attachment_bytes_per_session: u64,
     #[serde(deserialize_with = "count::<_, _, 0, 1_000_000>")]
     tasks_per_session: usize,
+    #[serde(deserialize_with = "count::<_, _, 0, 100_000_000>")]
+    tasks_per_agent_group: usize,
+    #[serde(deserialize_with = "count::<_, _, 0, 1_000_000>")]
+    agent_messages_per_minute: usize,
+    #[serde(deserialize_with = "count::<_, _, 1, 1_000_000>")]
+    agent_hops: u32,
+    #[serde(deserialize_with = "count::<_, _, 256, 1_000_000>")]
+    backlog_per_session: u64,
     #[serde(deserialize_with = "count::<_, _, 1, 512>")]
     blocking: usize,
 }
@@ -182,7 +196,14 @@ impl Sections {
                 attachments_max: limits.attachments,
                 attachment_bytes_max: limits.attachment_bytes,
                 attachments_total_bytes_max: limits.attachments_total_bytes,
+                attachment_name_bytes_max: limits.attachment_name_bytes,
+                attachments_per_session_max: limits.attachments_per_session,
+                attachment_bytes_per_session_max: limits.attachment_bytes_per_session,
                 tasks_per_session_max: limits.tasks_per_session,
+                tasks_per_agent_group_max: limits.tasks_per_agent_group,
+                agent_messages_per_minute_max: limits.agent_messages_per_minute,
+                agent_hops_max: limits.agent_hops,
+                backlog_per_session_max: limits.backlog_per_session,
                 blocking_max: limits.blocking,
                 in_flight_per_channel_max: delivery.in_flight_per_channel,
                 send_timeout: delivery.send_timeout,

@@ -2,7 +2,7 @@
 
 use super::SocketPlace;
 use super::protocol::{MessageKey, Request, Response};
-use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord};
+use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, SessionFilter, SessionRecord};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -53,6 +53,22 @@ impl ControlClient {
             _ => Err(ClientError::Protocol),
         };
         responses.into_iter().map(record).collect()
+    }
+
+    /// All matching sessions.
+    pub fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionRecord>, ClientError> {
+        let mut responses = self.ask(&Request::Sessions { filter: *filter })?;
+        let Some(Response::End { .. }) = responses.pop() else { return Err(ClientError::Protocol) };
+        let record = |response| match response {
+            Response::Session(record) => Ok(*record),
+            _ => Err(ClientError::Protocol),
+        };
+        responses.into_iter().map(record).collect()
+    }
+
+    /// Has a session looked at again; whether it could not be served.
+    pub fn release(&self, session_id: &str) -> Result<bool, ClientError> {
+        Ok(self.count(&Request::Release { session_id: session_id.to_owned() })? > 0)
     }
 
     /// Puts one message back into its lane; how many were put back.

@@ -1,6 +1,6 @@
 //! The lines that are exchanged.
 
-use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord};
+use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, SessionFilter, SessionRecord};
 use serde::{Deserialize, Serialize};
 
 /// The longest request, in bytes.
@@ -25,6 +25,16 @@ pub enum Request {
         /// Which ones.
         filter: DeliveryFilter,
     },
+    /// All matching sessions: answered by a [`Response::Session`] each, then [`Response::End`].
+    Sessions {
+        /// Which ones.
+        filter: SessionFilter,
+    },
+    /// Looks again at a session that cannot be served.
+    Release {
+        /// Its id.
+        session_id: String,
+    },
     /// Who answers.
     Status,
 }
@@ -45,9 +55,11 @@ pub struct MessageKey {
 pub enum Response {
     /// One delivery.
     Record(Box<DeliveryRecord>),
+    /// One session.
+    Session(Box<SessionRecord>),
     /// The request is done; nothing follows.
     End {
-        /// Deliveries listed or replayed.
+        /// Deliveries or sessions listed, replayed or released.
         count: u64,
     },
     /// Answer to [`Request::Status`]; nothing follows.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use nanorelay_actors::model::ids::{InvalidId, MessageId, SessionId};
 use nanorelay_actors::model::message::DeliveryKey;
 use nanorelay_actors::relay::{OperationError, Relay};
-use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord};
+use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, SessionFilter, SessionRecord};
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use slog::Logger;
@@ -35,6 +35,10 @@ pub trait ControlTarget: 'static {
     async fn replay(&self, keys: Vec<DeliveryKey>) -> Result<usize, OperationError>;
     /// Puts all matching dead ones back into their lanes.
     async fn replay_all(&self, filter: DeliveryFilter) -> Result<usize, OperationError>;
+    /// All matching sessions.
+    async fn sessions(&self, filter: SessionFilter) -> Result<Vec<SessionRecord>, OperationError>;
+    /// Looks again at a session that cannot be served; whether it was one.
+    async fn release(&self, session: SessionId) -> Result<bool, OperationError>;
 }
 
 #[async_trait(?Send)]
@@ -47,6 +51,12 @@ impl ControlTarget for Relay {
     }
     async fn replay_all(&self, filter: DeliveryFilter) -> Result<usize, OperationError> {
         Relay::replay_all(self, filter).await
+    }
+    async fn sessions(&self, filter: SessionFilter) -> Result<Vec<SessionRecord>, OperationError> {
+        Relay::sessions(self, filter).await
+    }
+    async fn release(&self, session: SessionId) -> Result<bool, OperationError> {
+        Relay::release(self, session).await
     }
 }
 
@@ -161,6 +171,15 @@ async fn perform(request: Request, target: &impl ControlTarget) -> Result<Vec<Re
         }
         Request::ReplayAll { filter } => {
             vec![Response::End { count: target.replay_all(filter).await.map_err(words)? as u64 }]
+        }
+        Request::Sessions { filter } => {
+            let records = target.sessions(filter).await.map_err(words)?;
+            let end = Response::End { count: records.len() as u64 };
+            records.into_iter().map(|record| Response::Session(Box::new(record))).chain([end]).collect()
+        }
+        Request::Release { session_id } => {
+            let session = SessionId::new(&session_id).map_err(|problem| problem.to_string())?;
+            vec![Response::End { count: u64::from(target.release(session).await.map_err(words)?) }]
         }
         Request::Status => vec![Response::Status {
             process_id: std::process::id(),

@@ -7,6 +7,7 @@ use super::account::{ChannelAccount, InFlight};
 use super::adapter::{Attachment, Delivery};
 use super::queue::QueuedDelivery;
 use crate::engine::Engine;
+use crate::engine::quotas::AttachmentPermit;
 use crate::limits::GONE_DESTINATION_REMEMBERED;
 use crate::model::error::{ErrorClass, LimitScope, Receipt, SendError};
 use crate::model::ids::PathComponent;
@@ -35,6 +36,9 @@ pub(super) enum Attempted {
 /// The pause before another try when the attempt could not be recorded.
 const UNRECORDED_ATTEMPT_PAUSE: Duration = Duration::from_secs(1);
 
+/// The pause before another try when the session sends as many attachments already as it may.
+const QUOTA_PAUSE: Duration = Duration::from_millis(250);
+
 /// Makes one attempt at `item`.
 pub(super) async fn attempt(
     engine: Arc<Engine>,
@@ -51,9 +55,15 @@ pub(super) async fn attempt(
             return Attempted::Settled;
         }
     };
-    let attachments = match open_attachments(&engine, &item).await {
-        Ok(attachments) => attachments,
-        Err(reason) => return give_up(&engine, &item, ErrorClass::Attachment, reason).await,
+    // The permit lasts as long as the attempt.
+    let (attachments, _permit) = match open_attachments(&engine, &item).await {
+        Ok(opened) => opened,
+        Err(NotOpened::Refused(reason)) => {
+            return give_up(&engine, &item, ErrorClass::Attachment, reason).await;
+        }
+        Err(NotOpened::NotNow) => {
+            return Attempted::RetryAt { at: engine.now().plus(QUOTA_PAUSE), blocks: None };
+        }
     };
     let now = engine.now();
     if account.is_gone(&item.destination.channel_type, &item.destination.platform_id, now) {
@@ -136,9 +146,11 @@ async fn settle(
     let random = |bound_ms: u64| fastrand::u64(0..=bound_ms);
     let decision =
         retry::decide(&error, &engine.settings.retry, attempt, first_due, now, account.may_resend(), random);
-    slog::warn!(engine.logger, "attempt failed"; "session" => %item.session_id, "msg_id" => %item.message_id,
-        "channel" => %item.destination.channel_type, "attempt" => attempt, "class" => class.as_str(),
-        "error" => %error, "decision" => ?decision);
+    if engine.may_warn(&item.session_id) {
+        slog::warn!(engine.logger, "attempt failed"; "session" => %item.session_id,
+            "msg_id" => %item.message_id, "channel" => %item.destination.channel_type, "attempt" => attempt,
+            "class" => class.as_str(), "error" => %error, "decision" => ?decision);
+    }
     match decision {
         RetryDecision::RetryAt { at, counts_attempt } => {
             let outcome = Outcome::Retry { at, counts_attempt, class, reason: error.to_string() };
@@ -181,8 +193,7 @@ async fn give_up(
     class: ErrorClass,
     reason: String,
 ) -> Attempted {
-    slog::warn!(engine.logger, "given up"; "session" => %item.session_id, "msg_id" => %item.message_id,
-        "class" => class.as_str(), "error" => &reason);
+    engine.warn_given_up(&item.session_id, &item.message_id, class, &reason);
     let outcome = Outcome::Dead { class, reason, attempted: false, projected: false };
     engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
     engine.statistics.count_dead(1);
@@ -234,16 +245,47 @@ fn idempotency_key(key: &DeliveryKey) -> Arc<str> {
     Arc::from(text)
 }
 
-async fn open_attachments(engine: &Arc<Engine>, item: &QueuedDelivery) -> Result<Vec<Attachment>, String> {
+/// Why the attachments of a message are not there.
+enum NotOpened {
+    /// Never: one is missing, refused or too large.
+    Refused(String),
+    /// The session sends as many already as it may.
+    NotNow,
+}
+
+type OpenAttachments = (Vec<Attachment>, Option<AttachmentPermit>);
+
+async fn open_attachments(engine: &Arc<Engine>, item: &QueuedDelivery) -> Result<OpenAttachments, NotOpened> {
     if item.files.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     }
     let (engine_inside, item) = (Arc::clone(engine), item.clone());
     engine
         .blocking
-        .run(move || open_declared_files(&engine_inside, &item))
+        .run(move || {
+            let attachments = open_declared_files(&engine_inside, &item).map_err(NotOpened::Refused)?;
+            let permit = take_permit(&engine_inside, &item, &attachments)?;
+            Ok((attachments, Some(permit)))
+        })
         .await
-        .unwrap_or_else(|error| Err(error.to_string()))
+        .unwrap_or_else(|error| Err(NotOpened::Refused(error.to_string())))
+}
+
+fn take_permit(
+    engine: &Engine,
+    item: &QueuedDelivery,
+    attachments: &[Attachment],
+) -> Result<AttachmentPermit, NotOpened> {
+    let limits = &engine.settings.limits;
+    let bytes = attachments.iter().map(Attachment::size).fold(0, u64::saturating_add);
+    // It would never fit, however long it waits.
+    if bytes > limits.attachment_bytes_per_session_max {
+        let limit = limits.attachment_bytes_per_session_max;
+        let reason = format!("attachments have {bytes} bytes, the limit of a session is {limit}");
+        return Err(NotOpened::Refused(reason));
+    }
+    let permit = engine.attachments.take(&item.session_id, attachments.len(), bytes, limits);
+    permit.ok_or(NotOpened::NotNow)
 }
 
 fn open_declared_files(engine: &Engine, item: &QueuedDelivery) -> Result<Vec<Attachment>, String> {
@@ -258,6 +300,7 @@ fn open_declared_files(engine: &Engine, item: &QueuedDelivery) -> Result<Vec<Att
     let mut attachments = Vec::with_capacity(item.files.len());
     let mut total = 0_u64;
     for declared in item.files.iter() {
+        limits.check_attachment_name(declared)?;
         let opened = open_declared_file(&directory, item, declared);
         let (name, file, size) = match opened {
             Ok(opened) => opened,

@@ -114,6 +114,8 @@ pub enum ErrorClass {
     Attachment,
     /// A system action was refused; the reason says what was wrong with it.
     ActionRefused,
+    /// Too many messages to another agent, or too long a chain of them.
+    AgentBudget,
     /// The row was gone from `outbound.db` before it could be sent.
     Vanished,
     /// A host that ran here before recorded it as failed.
@@ -136,6 +138,7 @@ impl ErrorClass {
             ErrorClass::NotPermitted => "not_permitted",
             ErrorClass::Attachment => "attachment",
             ErrorClass::ActionRefused => "action_refused",
+            ErrorClass::AgentBudget => "agent_budget",
             ErrorClass::Vanished => "vanished",
             ErrorClass::Imported => "imported",
         }

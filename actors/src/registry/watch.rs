@@ -4,6 +4,7 @@
 //! commit by closing or truncating it. An event is only a hint: a missed one is found by the sweep.
 
 use crate::engine::Engine;
+use crate::limits::OVERFLOW_RESCAN_INTERVAL;
 use crate::model::ids::{AgentGroupId, SessionId};
 use crate::settings;
 use crate::store::central::{CentralSnapshot, SessionStatus};
@@ -11,6 +12,7 @@ use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 type Watched = Arc<Mutex<HashMap<WatchDescriptor, SessionId>>>;
 
@@ -91,9 +93,8 @@ impl Watcher {
         let Some(engine) = self.engine.upgrade() else { return };
         // A session whose folder does not exist yet is tried again when v2.db is read again.
         let Ok(directory) = engine.sessions_root.session(group, session) else { return };
-        let mask = WatchMask::DELETE | WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::ONLYDIR;
-        // The path goes through the checked descriptor: nothing can be swapped in between.
-        match self.watches.add(directory.proc_path(), mask) {
+        let mask = WatchMask::DELETE | WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO;
+        match directory.watch(&mut self.watches, mask) {
             Ok(descriptor) => {
                 let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
                 watched.insert(descriptor.clone(), session.clone());
@@ -108,19 +109,22 @@ impl Watcher {
 /// Reads events until the other end of `stopped` is closed.
 fn read_events(mut inotify: Inotify, stopped: &OwnedFd, engine: &Weak<Engine>, watched: &Watched) {
     let mut buffer = vec![0_u8; 64 * 1024];
+    let mut rescan = Rescan::default();
     loop {
-        match wait_readable(&inotify, stopped) {
-            Ok(true) => {}
-            Ok(false) | Err(_) => return,
+        match wait_for(&inotify, stopped, rescan.wait()) {
+            Ok(Woken::Events) => {}
+            Ok(Woken::InTime) => {
+                let Some(engine) = engine.upgrade() else { return };
+                rescan.run_if_due(&engine);
+                continue;
+            }
+            Ok(Woken::Stopped) | Err(_) => return,
         }
         let Ok(events) = inotify.read_events(&mut buffer) else { continue };
         let Some(engine) = engine.upgrade() else { return };
         for event in events {
             if event.mask.contains(EventMask::Q_OVERFLOW) {
-                slog::warn!(engine.logger, "file events were lost, looking at every session");
-                for session in engine.snapshot().sessions.keys() {
-                    engine.hint(session);
-                }
+                rescan.is_wanted = true;
                 continue;
             }
             let tells_of_a_commit =
@@ -133,25 +137,63 @@ fn read_events(mut inotify: Inotify, stopped: &OwnedFd, engine: &Weak<Engine>, w
                 engine.hint(&session);
             }
         }
+        rescan.run_if_due(&engine);
     }
 }
 
-/// Waits for events. `false` when the watcher is gone.
-fn wait_readable(inotify: &Inotify, stopped: &OwnedFd) -> rustix::io::Result<bool> {
-    use rustix::event::{PollFd, PollFlags, poll};
+/// The looks at all sessions after events were lost. One agent can make the queue overflow as often as it likes; it
+/// must not keep the host busy with all the others.
+#[derive(Default)]
+struct Rescan {
+    is_wanted: bool,
+    last: Option<Instant>,
+}
+
+impl Rescan {
+    /// How long until a wanted one may run.
+    fn wait(&self) -> Option<Duration> {
+        let elapsed = self.last.map_or(OVERFLOW_RESCAN_INTERVAL, |last| last.elapsed());
+        self.is_wanted.then(|| OVERFLOW_RESCAN_INTERVAL.saturating_sub(elapsed))
+    }
+
+    fn run_if_due(&mut self, engine: &Engine) {
+        if self.wait().is_none_or(|wait| !wait.is_zero()) {
+            return;
+        }
+        *self = Self { is_wanted: false, last: Some(Instant::now()) };
+        slog::warn!(engine.logger, "file events were lost, looking at every session");
+        for session in engine.snapshot().sessions.keys() {
+            engine.hint(session);
+        }
+    }
+}
+
+/// Why the wait ended.
+enum Woken {
+    Events,
+    InTime,
+    Stopped,
+}
+
+/// Waits for events, for at most `timeout`, and until the watcher is gone.
+fn wait_for(inotify: &Inotify, stopped: &OwnedFd, timeout: Option<Duration>) -> rustix::io::Result<Woken> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    // A millisecond more, so that the time is over when it ends.
+    let timeout = timeout.and_then(|wait| Timespec::try_from(wait + Duration::from_millis(1)).ok());
     loop {
         let mut descriptors = [
             PollFd::from_borrowed_fd(inotify.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(stopped.as_fd(), PollFlags::IN),
         ];
-        match poll(&mut descriptors, None) {
-            Ok(_) => {}
+        let ready = match poll(&mut descriptors, timeout.as_ref()) {
+            Ok(ready) => ready,
             Err(rustix::io::Errno::INTR) => continue,
             Err(error) => return Err(error),
-        }
-        if !descriptors[1].revents().is_empty() {
-            return Ok(false);
-        }
-        return Ok(true);
+        };
+        return Ok(match ready {
+            0 => Woken::InTime,
+            _ if descriptors[1].revents().is_empty() => Woken::Events,
+            _ => Woken::Stopped,
+        });
     }
 }

@@ -22,7 +22,7 @@ use crate::supervise::activity::Activity;
 use crate::supervise::blocking::Blocking;
 use crate::supervise::exit_guard::ExitReporter;
 use crate::sweep::SweepActor;
-use crate::system_action::{SystemActionHandler, SystemActions};
+use crate::system_action::{ActionPolicy, AllowEveryAction, SystemActionHandler, SystemActions};
 use crate::task_scheduler::TaskSchedulerActor;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -69,6 +69,7 @@ pub struct RelayBuilder {
     fallback: Option<Adapter>,
     runtime: Option<Arc<dyn AgentRuntime>>,
     actions: SystemActions,
+    action_policy: Option<Arc<dyn ActionPolicy>>,
     clock: SharedClock,
     logger: slog::Logger,
 }
@@ -82,6 +83,7 @@ impl RelayBuilder {
             fallback: None,
             runtime: None,
             actions: SystemActions::default(),
+            action_policy: None,
             clock: Arc::new(SystemClock),
             logger: slog::Logger::root(slog::Discard, slog::o!()),
         }
@@ -119,6 +121,13 @@ impl RelayBuilder {
     /// Handles the system action `name` by `handler`.
     pub fn action(mut self, name: &str, handler: Arc<dyn SystemActionHandler>) -> Self {
         self.actions.register(name, handler);
+        self
+    }
+
+    /// Asks `policy` before a handler of [`RelayBuilder::action`] runs. Without one every session may ask for every
+    /// action that has a handler.
+    pub fn action_policy(mut self, policy: Arc<dyn ActionPolicy>) -> Self {
+        self.action_policy = Some(policy);
         self
     }
 
@@ -163,9 +172,13 @@ impl RelayBuilder {
             leases: Default::default(),
             activity,
             statistics: Default::default(),
+            warnings: Default::default(),
+            attachments: Default::default(),
+            tasks: Default::default(),
             channels,
             runtime,
             actions: self.actions,
+            action_policy: self.action_policy.unwrap_or_else(|| Arc::new(AllowEveryAction)),
             exits,
             stopping: Default::default(),
             snapshot: RwLock::new(Arc::new(snapshot)),

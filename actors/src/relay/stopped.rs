@@ -2,8 +2,9 @@
 
 use super::{OperationError, StartError};
 use crate::clock::{Clock, SystemClock};
+use crate::model::ids::SessionId;
 use crate::model::message::DeliveryKey;
-use crate::report::{DeliveryFilter, DeliveryRecord};
+use crate::report::{DeliveryFilter, DeliveryRecord, SessionFilter, SessionRecord};
 use crate::store::error::StoreError;
 use crate::store::host_lock::HostLock;
 use crate::store::ledger::{LedgerReader, LedgerTransaction, LedgerWriter};
@@ -32,6 +33,18 @@ impl StoppedHost {
     /// Sessions that could not be served, with the reason.
     pub fn quarantined(&self) -> Result<BTreeMap<String, String>, OperationError> {
         self.read(LedgerReader::quarantined)
+    }
+
+    /// The sessions that match, by id. None when no relay ever ran here.
+    pub fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionRecord>, OperationError> {
+        self.read(|reader| reader.sessions(filter))
+    }
+
+    /// Clears the reason why a session could not be served; the next start looks at it again. Returns whether there
+    /// was one.
+    pub fn release(&self, session: &SessionId) -> Result<bool, OperationError> {
+        let now = SystemClock.now();
+        self.write(|ledger| ledger.release_session(session, now))
     }
 
     /// Marks dead, held or ambiguous deliveries to be sent again at the next start. Returns how many.

@@ -3,6 +3,8 @@
 use super::judge::AgentTarget;
 use super::messages::{AcceptError, AgentMessage};
 use super::step::StepContext;
+use super::write::agent_inbox_id;
+use crate::ledger::LedgerError;
 use crate::model::error::{ErrorClass, SendError};
 use crate::model::ids::{MessageId, SessionId};
 use crate::model::retry::{self, RetryDecision};
@@ -10,7 +12,7 @@ use crate::model::route::{self, AgentCandidates};
 use crate::model::time::Timestamp;
 use crate::registry::AcceptForSession;
 use crate::store::central::SessionStatus;
-use crate::store::ledger::{Effect, Outcome};
+use crate::store::ledger::{AgentArrival, AgentBudget, AgentRequest, Effect, LedgerTransaction, Outcome};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -19,6 +21,8 @@ use tokio::sync::oneshot;
 pub(super) struct AgentItem {
     pub message_id: MessageId,
     pub target: AgentTarget,
+    /// The row in this session's inbox that it says to answer.
+    pub in_reply_to: Option<String>,
     pub content: Arc<str>,
     pub files: Arc<[String]>,
     pub not_before: Option<Timestamp>,
@@ -37,16 +41,22 @@ pub(super) enum HandedOver {
 
 /// Hands one message to its target and records what came of it.
 pub(super) async fn hand_over(context: StepContext, item: AgentItem) -> HandedOver {
-    let answer = match target_session(&context, &item.target) {
-        Some(session) => ask_target(&context, &item, session).await,
-        None => {
-            let reason = format!("agent group {:?} has no active session", item.target.group);
-            settle(&context, &item.message_id, dead(ErrorClass::NoRoute, reason)).await;
+    let Some(target) = target_session(&context, &item.target) else {
+        let reason = format!("agent group {:?} has no active session", item.target.group);
+        settle(&context, &item.message_id, dead(ErrorClass::NoRoute, reason)).await;
+        return HandedOver::Settled;
+    };
+    let hop = match budget(&context, &item).await {
+        Ok(AgentBudget::Allowed { hop }) => hop,
+        Ok(AgentBudget::Exceeded(reason)) => {
+            hold(&context, &item.message_id, reason).await;
             return HandedOver::Settled;
         }
+        Err(error) => return try_later(&context, &item, error.to_string()).await,
     };
-    match answer {
+    match ask_target(&context, &item, target.clone()).await {
         Ok(()) => {
+            note_arrival(&context, &item, target, hop).await;
             let outcome =
                 Outcome::Done { effect: Effect::Routed, platform_message_id: None, projected: false };
             settle(&context, &item.message_id, outcome).await;
@@ -57,6 +67,52 @@ pub(super) async fn hand_over(context: StepContext, item: AgentItem) -> HandedOv
             HandedOver::Settled
         }
         Err(AcceptError::Unavailable(reason)) => try_later(&context, &item, reason).await,
+    }
+}
+
+/// Whether the message is within the limits. Judged at the hand-over and not before: what waits spends nothing.
+async fn budget(context: &StepContext, item: &AgentItem) -> Result<AgentBudget, LedgerError> {
+    let limits = &context.engine.settings.limits;
+    let (per_minute_max, hops_max) = (limits.agent_messages_per_minute_max, limits.agent_hops_max);
+    let request = AgentRequest {
+        source: context.session.clone(),
+        message: item.message_id.clone(),
+        target: item.target.group.clone(),
+        in_reply_to: item.in_reply_to.clone(),
+    };
+    let now = context.engine.now();
+    let judge = move |ledger: &mut LedgerTransaction<'_>| {
+        ledger.agent_budget(&request, per_minute_max, hops_max, now)
+    };
+    context.engine.ledger.record(judge).await
+}
+
+async fn hold(context: &StepContext, message: &MessageId, reason: String) {
+    let engine = &context.engine;
+    if engine.may_warn(&context.session) {
+        slog::warn!(engine.logger, "message to an agent held"; "session" => %context.session,
+            "msg_id" => %message, "error" => &reason);
+    }
+    let outcome = Outcome::Held { class: ErrorClass::AgentBudget, reason };
+    engine.record_outcome(&context.session, message, outcome).await;
+}
+
+async fn note_arrival(context: &StepContext, item: &AgentItem, target: SessionId, hop: u32) {
+    let arrival = AgentArrival {
+        target_session: target,
+        inbox_id: agent_inbox_id(&context.session, &item.message_id),
+        target_group: item.target.group.clone(),
+        source_session: context.session.clone(),
+        source_group: context.group.clone(),
+        source_message: item.message_id.clone(),
+        hop,
+    };
+    let now = context.engine.now();
+    let noted = context.engine.ledger.record(move |ledger| ledger.note_agent_arrival(&arrival, now)).await;
+    if let Err(error) = noted {
+        // The message has arrived; one that is not counted is better than one that is sent twice.
+        slog::error!(context.engine.logger, "message to an agent not counted"; "session" => %context.session,
+            "msg_id" => %item.message_id, "error" => %error);
     }
 }
 

@@ -126,6 +126,11 @@ fn agent_target(
 }
 
 impl Judged {
+    /// The size of the content.
+    pub fn content_bytes(&self) -> usize {
+        self.row.content.as_ref().map_or(0, |content| content.len())
+    }
+
     /// How the ledger gets to know the row.
     pub fn admission(&self) -> Admission {
         let initial = match (&self.verdict, self.due) {

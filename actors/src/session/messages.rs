@@ -29,6 +29,8 @@ pub(crate) enum LookReason {
     Sweep,
     /// An operator changed the ledger.
     Reload,
+    /// An operator says that the session's trouble is over.
+    Release,
 }
 
 /// From the registry: take a message from another agent.
@@ -54,6 +56,14 @@ pub(crate) struct AgentMessage {
     /// Where to say how it went.
     pub reply: oneshot::Sender<Result<(), AcceptError>>,
     pub _token: ActivityToken,
+}
+
+impl AgentMessage {
+    /// Tells the sender that it must try again later.
+    pub fn refuse(self, reason: &str) {
+        // A sender that is gone finds the message again in the ledger.
+        let _ = self.reply.send(Err(AcceptError::Unavailable(reason.to_owned())));
+    }
 }
 
 /// Why a message from another agent was not taken.

@@ -1,6 +1,7 @@
 //! The first step: who was here before, and what is still to be done.
 
 use super::step::{OwnedStore, StepContext, StepError};
+use crate::limits::IMPORT_BYTES_MAX;
 use crate::model::ids::MessageId;
 use crate::model::time::Timestamp;
 use crate::store::error::StoreError;
@@ -30,6 +31,8 @@ pub(super) async fn open(
     context: &StepContext,
     store: &mut Option<OwnedStore>,
 ) -> Result<OpenedSession, StepError> {
+    // A former try may have come as far as holding the lease.
+    *store = None;
     let lease = wait_for_lease(context).await;
     let opener = context.clone();
     let opened = context.engine.blocking.run(move || {
@@ -73,10 +76,16 @@ fn read_history(store: &mut SessionStore) -> Result<(i64, Vec<ImportedDelivery>)
     let delivered = match store.inbound() {
         Ok(inbox) => {
             let mut delivered = HashMap::new();
-            let mut after = i64::MIN;
+            let (mut after, mut bytes) = (i64::MIN, 0);
             loop {
                 let page = inbound::delivered_page(inbox, after, IMPORT_PAGE)?;
                 after = page.after_rowid;
+                bytes += page.rows.iter().map(bytes_of).sum::<usize>();
+                if bytes > IMPORT_BYTES_MAX {
+                    return Err(StoreError::Limit(format!(
+                        "more than {IMPORT_BYTES_MAX} bytes of delivered rows"
+                    )));
+                }
                 delivered.extend(
                     page.rows.into_iter().map(|row| (row.message_id, (row.status, row.platform_message_id))),
                 );
@@ -99,6 +108,11 @@ fn read_history(store: &mut SessionStore) -> Result<(i64, Vec<ImportedDelivery>)
         Err(StoreError::Missing(_)) => Ok((0, Vec::new())),
         Err(error) => Err(error),
     }
+}
+
+/// What a row needs in memory, about.
+fn bytes_of(row: &inbound::DeliveredRow) -> usize {
+    row.message_id.as_str().len() + row.platform_message_id.as_ref().map_or(0, String::len)
 }
 
 type Delivered = HashMap<MessageId, (ProjectedStatus, Option<String>)>;

@@ -45,8 +45,7 @@ impl SessionActor {
                 Admitted::Known(_) | Admitted::BelowLowWater => continue,
             }
             if let Verdict::Dead { class, reason } = &judged.verdict {
-                slog::warn!(self.engine().logger, "given up"; "session" => %self.context.session,
-                    "msg_id" => %judged.row.id, "class" => class.as_str(), "error" => reason);
+                self.engine().warn_given_up(&self.context.session, &judged.row.id, *class, reason);
                 dead += 1;
                 continue;
             }
@@ -56,7 +55,7 @@ impl SessionActor {
                 self.todo.upkeep = true;
                 continue;
             }
-            if self.windows.admit(&lane_key, &judged.row.id) {
+            if self.windows.admit(&lane_key, &judged.row.id, judged.content_bytes()) {
                 self.hand_out(judged, lane_key, None, &mut outgoing, ctx);
             }
         }
@@ -74,8 +73,10 @@ impl SessionActor {
         }
         self.engine().statistics.count_dead(dead.len());
         self.note_projections(dead.len(), ctx);
-        let ids: Vec<MessageId> = listed.iter().map(|(judged, _)| judged.row.id.clone()).collect();
-        let chosen = self.windows.refill(&lane, &ids, complete);
+        let sizes: Vec<(MessageId, usize)> =
+            listed.iter().map(|(judged, _)| (judged.row.id.clone(), judged.content_bytes())).collect();
+        let chosen = self.windows.refill(&lane, &sizes, complete);
+        self.todo.refill.extend(self.windows.take_starved());
         let mut outgoing = Outgoing::new();
         for (judged, not_before) in listed {
             if chosen.contains(&judged.row.id) {
@@ -114,7 +115,16 @@ impl SessionActor {
             }
             Verdict::Agent(target) => {
                 let first_due = self.engine().now();
-                let item = AgentItem { message_id: row.id, target, content, files, not_before, first_due };
+                let in_reply_to = row.in_reply_to;
+                let item = AgentItem {
+                    message_id: row.id,
+                    target,
+                    in_reply_to,
+                    content,
+                    files,
+                    not_before,
+                    first_due,
+                };
                 self.agent_lanes.entry(Arc::clone(&lane_key)).or_default().queue.push_back(item);
                 self.run_agent_lane(lane_key, ctx);
             }
@@ -158,6 +168,7 @@ impl SessionActor {
         if self.windows.settled(lane_key, message) {
             self.todo.refill.insert(Arc::clone(lane_key));
         }
+        self.todo.refill.extend(self.windows.take_starved());
     }
 
     fn run_agent_lane(&mut self, lane_key: Arc<str>, ctx: &mut Context<Self>) {

@@ -4,7 +4,7 @@ use super::read::{ReadReport, RefillReport};
 use super::step::{OwnedStore, StepContext, StepError};
 use super::write::{WriteReport, WriteRequest};
 use super::{SessionActor, Trouble, open, outbox, read, upkeep, write};
-use crate::limits::{PROJECTION_DELAY, SESSION_BACKLOG_MAX};
+use crate::limits::PROJECTION_DELAY;
 use crate::model::message::OutboundRow;
 use crate::model::staleness::AgentState;
 use crate::registry::SessionIdle;
@@ -40,7 +40,10 @@ impl SessionActor {
         if !self.step_is_running {
             match self.next_step() {
                 Some(step) => self.start(step, ctx),
-                None => self.close_if_quiet(),
+                None => {
+                    self.note_backlog();
+                    self.close_if_quiet();
+                }
             }
         }
         self.update_busy();
@@ -51,7 +54,7 @@ impl SessionActor {
             (StepKind::Survey, self.todo.survey),
             (StepKind::Write, self.must_write()),
             (StepKind::Refill, !self.todo.refill.is_empty()),
-            (StepKind::Read, self.todo.read && self.backlog < SESSION_BACKLOG_MAX),
+            (StepKind::Read, self.todo.read && !self.backlog_is_full()),
             (StepKind::Upkeep, self.todo.upkeep),
         ];
         let step = wanted.into_iter().find(|(step, is_wanted)| *is_wanted && !self.is_pausing(*step))?.0;
@@ -59,6 +62,26 @@ impl SessionActor {
             return Some(step);
         }
         (!self.is_pausing(StepKind::Open)).then_some(StepKind::Open)
+    }
+
+    /// What waits is in the ledger, so that reading more would only make it grow.
+    fn backlog_is_full(&self) -> bool {
+        self.backlog >= self.engine().settings.limits.backlog_per_session_max
+    }
+
+    /// Makes it visible when a full backlog will not get smaller by itself soon: all of it is scheduled for later.
+    fn note_backlog(&mut self) {
+        let is_stuck = self.todo.read
+            && self.backlog_is_full()
+            && self.windows.outstanding() == 0
+            && self.todo.refill.is_empty()
+            && !self.todo.survey;
+        if is_stuck != self.backlog_is_stuck {
+            self.backlog_is_stuck = is_stuck;
+            let limit = self.engine().settings.limits.backlog_per_session_max;
+            let words = || format!("{limit} messages wait, which is the limit: no more are read");
+            self.record_quarantine(is_stuck.then(words));
+        }
     }
 
     fn must_write(&self) -> bool {
@@ -85,8 +108,9 @@ impl SessionActor {
             StepKind::Write => self.start_write(ctx),
             StepKind::Refill => {
                 if let Some(lane) = self.todo.refill.pop_first() {
+                    let outstanding = self.windows.outstanding_in(&lane);
                     let refill = async |context: &StepContext, store: &mut Option<OwnedStore>| {
-                        read::refill(context, store, lane).await
+                        read::refill(context, store, lane, outstanding).await
                     };
                     self.run(step, ctx, refill, Self::refilled);
                 }
@@ -102,8 +126,9 @@ impl SessionActor {
             }
             StepKind::Upkeep => {
                 self.todo.upkeep = false;
-                let upkeep = async |context: &StepContext, store: &mut Option<OwnedStore>| {
-                    upkeep::upkeep(context, store).await
+                let from = self.upkeep_round.from_rowid;
+                let upkeep = async move |context: &StepContext, store: &mut Option<OwnedStore>| {
+                    upkeep::upkeep(context, store, from).await
                 };
                 self.run(step, ctx, upkeep, Self::kept_up);
             }
@@ -171,7 +196,7 @@ impl SessionActor {
 
     fn kept_up(&mut self, report: upkeep::UpkeepReport, _: &mut Context<Self>) {
         self.next_task_due = report.next_task_due;
-        self.todo.upkeep |= report.more;
+        self.todo.upkeep |= self.upkeep_round.goes_on(report.next_page, report.more_runs);
         self.arm();
     }
 
@@ -230,7 +255,10 @@ impl SessionActor {
 
     fn trouble_ended(&mut self, kind: StepKind) {
         if self.troubles.remove(&kind).is_some() && self.troubles.is_empty() {
-            slog::info!(self.engine().logger, "session is served again"; "session" => %self.context.session);
+            if self.engine().may_warn(&self.context.session) {
+                slog::info!(self.engine().logger, "session is served again";
+                    "session" => %self.context.session);
+            }
             self.record_quarantine(None);
         }
     }
@@ -243,10 +271,12 @@ impl SessionActor {
             StepKind::Read => self.todo.read = true,
             StepKind::Upkeep => self.todo.upkeep = true,
         }
+        if matches!(kind, StepKind::Open | StepKind::Write) {
+            self.refuse_accepts(&error.to_string());
+        }
         if let (StepKind::Open, StepError::Store(StoreError::Missing(_))) = (kind, &error) {
             // A session without a folder has nothing to deliver.
             self.todo = super::Todo::default();
-            self.accepts.clear();
             return;
         }
         if let Some(store) = &mut self.store {
@@ -262,20 +292,48 @@ impl SessionActor {
             may_pass: error.is_transient(),
         });
         trouble.tries += 1;
+        let is_first_try = trouble.tries == 1;
         trouble.is_pausing = true;
         trouble.may_pass = error.is_transient() && trouble.tries <= PASSING_TRIES_MAX;
         trouble.reason.clone_from(&reason);
         let pause = TROUBLE_PAUSE_BASE * 2_u32.pow(trouble.tries.min(16) - 1);
         let pause = pause.min(self.engine().settings.sweep_interval).max(TROUBLE_PAUSE_BASE);
         if !is_known {
-            slog::warn!(self.engine().logger, "session is in trouble"; "session" => %self.context.session,
-                "step" => ?kind, "error" => &reason);
+            if self.engine().may_warn(&self.context.session) {
+                slog::warn!(self.engine().logger, "session is in trouble"; "session" => %self.context.session,
+                    "step" => ?kind, "error" => &reason);
+            }
             self.record_quarantine(Some(reason));
         }
         if is_hot_journal {
-            self.roll_back(kind, ctx);
+            // A crafted journal stays hot whatever is done: after the first try its session waits like others.
+            self.roll_back(kind, is_first_try, ctx);
         }
         ctx.run_later(pause, move |actor, ctx| actor.end_pause(kind, ctx));
+    }
+
+    /// Why nothing can be put into this session's inbox at the moment.
+    pub(super) fn closed_inbox(&self) -> Option<String> {
+        let pausing = [StepKind::Open, StepKind::Write].iter().filter_map(|step| self.troubles.get(step));
+        pausing.filter(|trouble| trouble.is_pausing).map(|trouble| trouble.reason.clone()).next()
+    }
+
+    /// Answers the agents whose messages wait here. They try again: a session in trouble holds up nobody.
+    fn refuse_accepts(&mut self, reason: &str) {
+        for message in self.accepts.drain(..) {
+            message.refuse(reason);
+        }
+    }
+
+    /// Forgets all pauses: an operator says that the trouble is over.
+    pub(super) fn release(&mut self) {
+        for trouble in self.troubles.values_mut() {
+            trouble.is_pausing = false;
+            trouble.tries = 0;
+            // Recorded again if it is still there.
+            trouble.reason.clear();
+        }
+        self.backlog_is_stuck = false;
     }
 
     fn end_pause(&mut self, kind: StepKind, ctx: &mut Context<Self>) {
@@ -286,7 +344,7 @@ impl SessionActor {
     }
 
     /// Rolls back what a killed agent left half-written, when no agent runs that could still be at it.
-    fn roll_back(&mut self, kind: StepKind, ctx: &mut Context<Self>) {
+    fn roll_back(&mut self, kind: StepKind, goes_on_at_once: bool, ctx: &mut Context<Self>) {
         self.step_is_running = true;
         let (context, mut store) = (self.context.clone(), self.store.take());
         let future = async move {
@@ -297,15 +355,17 @@ impl SessionActor {
             actor.step_is_running = false;
             actor.store = store;
             match result {
-                Ok(true) => {
+                Ok(true) if goes_on_at_once => {
                     slog::info!(actor.engine().logger, "rolled back a killed agent's transaction";
                         "session" => %actor.context.session);
                     actor.end_pause(kind, ctx);
                 }
-                Ok(false) => actor.pump(ctx),
+                Ok(_) => actor.pump(ctx),
                 Err(error) => {
-                    slog::warn!(actor.engine().logger, "rollback failed";
-                        "session" => %actor.context.session, "error" => %error);
+                    if actor.engine().may_warn(&actor.context.session) {
+                        slog::warn!(actor.engine().logger, "rollback failed";
+                            "session" => %actor.context.session, "error" => %error);
+                    }
                     actor.pump(ctx);
                 }
             }
@@ -389,6 +449,11 @@ impl super::Todo {
             LookReason::Reload => {
                 self.survey = true;
                 self.read = true;
+            }
+            LookReason::Release => {
+                self.survey = true;
+                self.read = true;
+                self.upkeep = true;
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::store::inbound::{self, ProjectedStatus};
 use crate::store::ledger::{Admission, Admitted, ImportedDelivery, InitialState, Outcome, SessionCursor};
 use crate::store::outbound::{self, Batch, Cursor, UnusableRow};
 use crate::store::session_store::SessionStore;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// A cycle's result.
@@ -158,11 +159,14 @@ pub(super) async fn refill(
     context: &StepContext,
     store: &mut Option<OwnedStore>,
     lane: Arc<str>,
+    outstanding: HashSet<MessageId>,
 ) -> Result<RefillReport, StepError> {
     let now = context.engine.now();
     let lane_key = Arc::clone(&lane);
-    let (listed, complete, dead) =
-        context.with_store(store, move |store, context| read_lane(store, context, &lane_key, now)).await?;
+    let page = move |store: &mut SessionStore, context: &StepContext| {
+        read_lane(store, context, &lane_key, &outstanding, now)
+    };
+    let (listed, complete, dead) = context.with_store(store, page).await?;
     for (message, class, reason) in &dead {
         let outcome =
             Outcome::Dead { class: *class, reason: reason.clone(), attempted: false, projected: false };
@@ -178,18 +182,23 @@ fn read_lane(
     store: &mut SessionStore,
     context: &StepContext,
     lane_key: &str,
+    outstanding: &HashSet<MessageId>,
     now: Timestamp,
 ) -> Result<LanePage, StoreError> {
     let limit = 2 * LANE_WINDOW;
-    let pending = context.engine.ledger_reader.lane_page(&context.session, lane_key, limit, now)?;
-    let complete = pending.len() < limit;
+    let mut pending = context.engine.ledger_reader.lane_page(&context.session, lane_key, limit, now)?;
+    let mut complete = pending.len() < limit;
+    // They are in memory already.
+    pending.retain(|delivery| !outstanding.contains(&delivery.message_id));
     let ids: Vec<MessageId> = pending.iter().map(|delivery| delivery.message_id.clone()).collect();
     let content_bytes_max = context.engine.settings.limits.content_bytes_max;
-    let rows = match store.outbound() {
+    let (rows, looked_at) = match store.outbound() {
         Ok(outbox) => outbound::read_by_ids(outbox, &ids, content_bytes_max)?,
-        Err(StoreError::Missing(_)) => Vec::new(),
+        Err(StoreError::Missing(_)) => (Vec::new(), ids.len()),
         Err(error) => return Err(error),
     };
+    complete &= looked_at == pending.len();
+    pending.truncate(looked_at);
     let judged = judge_rows(store, context, rows, now)?;
     let mut by_id: std::collections::HashMap<_, _> =
         judged.into_iter().map(|judged| (judged.row.id.clone(), judged)).collect();

@@ -13,8 +13,11 @@ use crate::store::session_store::SessionStore;
 use crate::task_scheduler::{EndedRun, PlanRuns, PlannedRun};
 use std::time::Duration;
 
-/// Most acknowledgements, claims and ended runs that one cycle deals with.
+/// Most pending messages, claims and ended runs that one cycle deals with.
 const ROWS_MAX: usize = 500;
+/// Most cycles in a row; the next look goes on where they ended. An agent can write any number of pending messages
+/// into its inbox.
+const PAGES_PER_ROUND_MAX: u32 = 20;
 /// An agent that has just started is not judged for this long.
 const START_GRACE: Duration = Duration::from_secs(60);
 
@@ -22,8 +25,37 @@ const START_GRACE: Duration = Duration::from_secs(60);
 pub(super) struct UpkeepReport {
     /// When the session's next task is due.
     pub next_task_due: Option<Timestamp>,
-    /// Whether there is more than one cycle deals with.
-    pub more: bool,
+    /// Where the next cycle goes on in the pending messages, when there are more than one deals with.
+    pub next_page: Option<i64>,
+    /// Whether more runs of series have ended than one cycle deals with.
+    pub more_runs: bool,
+}
+
+/// How far upkeep has come in a session's pending messages.
+#[derive(Debug)]
+pub(super) struct UpkeepRound {
+    /// Messages above this rowid are next.
+    pub from_rowid: i64,
+    cycles: u32,
+}
+
+impl Default for UpkeepRound {
+    fn default() -> Self {
+        Self { from_rowid: i64::MIN, cycles: 0 }
+    }
+}
+
+impl UpkeepRound {
+    /// Takes note of a cycle; says whether another one follows at once.
+    pub fn goes_on(&mut self, next_page: Option<i64>, more_runs: bool) -> bool {
+        self.from_rowid = next_page.unwrap_or(i64::MIN);
+        self.cycles += 1;
+        let goes_on = (next_page.is_some() || more_runs) && self.cycles < PAGES_PER_ROUND_MAX;
+        if !goes_on {
+            self.cycles = 0;
+        }
+        goes_on
+    }
 }
 
 struct Seen {
@@ -34,16 +66,19 @@ struct Seen {
     declared_tool_timeout: Option<Duration>,
     due_count: usize,
     next_due: Option<Timestamp>,
-    more: bool,
+    next_page: Option<i64>,
+    more_runs: bool,
 }
 
 /// Looks, decides, writes.
 pub(super) async fn upkeep(
     context: &StepContext,
     store: &mut Option<OwnedStore>,
+    from_rowid: i64,
 ) -> Result<UpkeepReport, StepError> {
     let now = context.engine.now();
-    let seen = context.with_store(store, move |store, context| look(store, context, now)).await?;
+    let seen = context.with_store(store, move |store, context| look(store, context, from_rowid, now)).await?;
+    let (next_page, more_runs) = (seen.next_page, seen.more_runs);
     let agent = agent_state(context).await;
     let facts = Facts {
         now,
@@ -82,37 +117,51 @@ pub(super) async fn upkeep(
     if decision.wake {
         wake_agent(context).await;
     }
-    Ok(UpkeepReport { next_task_due: next_due, more: seen.more })
+    Ok(UpkeepReport { next_task_due: next_due, next_page, more_runs })
 }
 
 fn claim(ack: &Ack) -> Claim {
     Claim { message_id: ack.message_id.clone(), claimed_at: ack.status_changed }
 }
 
-fn look(store: &mut SessionStore, context: &StepContext, now: Timestamp) -> Result<Seen, StoreError> {
+fn look(
+    store: &mut SessionStore,
+    context: &StepContext,
+    from_rowid: i64,
+    now: Timestamp,
+) -> Result<Seen, StoreError> {
     let heartbeat = store.directory().heartbeat()?;
     let inbox = match store.inbound() {
         Ok(inbox) => inbox,
         Err(StoreError::Missing(_)) => return Ok(Seen::nothing(heartbeat)),
         Err(error) => return Err(error),
     };
-    let live = inbound::live_ids(inbox, i64::MIN, ROWS_MAX)?.ids;
+    let live = inbound::live_ids(inbox, from_rowid, ROWS_MAX)?;
     let ended_runs = inbound::completed_recurring(inbox, ROWS_MAX)?;
     let due_count = inbound::due_count(inbox, now)?;
     let next_due = inbound::next_due(inbox)?.at;
-    let mut seen =
-        Seen { ended_runs, due_count, next_due, more: live.len() == ROWS_MAX, ..Seen::nothing(heartbeat) };
+    context.engine.tasks.set(&context.group, &context.session, inbound::count_live_tasks(inbox)?);
+    let mut seen = Seen {
+        more_runs: ended_runs.len() == ROWS_MAX,
+        ended_runs,
+        due_count,
+        next_due,
+        next_page: live.more.then_some(live.after_rowid),
+        ..Seen::nothing(heartbeat)
+    };
     match store.outbound() {
         Ok(outbox) => {
-            seen.acks = outbound::acks(outbox, &live)?;
+            seen.acks = outbound::acks(outbox, &live.ids)?;
             seen.claims = outbound::claims(outbox, ROWS_MAX)?;
-            seen.claims.retain(|claim| live.contains(&claim.message_id));
             seen.declared_tool_timeout =
                 outbound::container_state(outbox)?.and_then(|state| state.declared_timeout());
         }
         Err(StoreError::Missing(_)) => {}
         Err(error) => return Err(error),
     }
+    let claimed: Vec<MessageId> = seen.claims.iter().map(|claim| claim.message_id.clone()).collect();
+    let pending = inbound::pending_among(store.inbound()?, &claimed)?;
+    seen.claims.retain(|claim| pending.contains(&claim.message_id));
     seen.acks.retain(|ack| ack.status.settled_status().is_some());
     let reset = context.engine.ledger_reader.reset_claims(&context.session)?;
     seen.claims.retain(|claim| reset.get(claim.message_id.as_str()) != Some(&claimed_at(claim)));
@@ -129,7 +178,8 @@ impl Seen {
             declared_tool_timeout: None,
             due_count: 0,
             next_due: None,
-            more: false,
+            next_page: None,
+            more_runs: false,
         }
     }
 }
@@ -231,7 +281,7 @@ async fn note_resets(context: &StepContext, stale: &[Ack]) -> Result<(), StepErr
     if stale.is_empty() {
         return Ok(());
     }
-    for claim in stale {
+    for claim in stale.iter().filter(|_| context.engine.may_warn(&context.session)) {
         slog::warn!(context.engine.logger, "stale claim reset"; "session" => %context.session,
             "msg_id" => %claim.message_id);
     }

@@ -6,7 +6,7 @@ use super::step::{OwnedStore, StepContext, StepError};
 use crate::limits::PROJECTIONS_PER_TRANSACTION_MAX;
 use crate::model::content;
 use crate::model::error::ErrorClass;
-use crate::model::ids::{MessageId, PathComponent};
+use crate::model::ids::{MessageId, PathComponent, SessionId};
 use crate::model::message::OutboundRow;
 use crate::model::route::AGENT_CHANNEL_TYPE;
 use crate::model::task::TaskChange;
@@ -102,10 +102,9 @@ async fn record(context: &StepContext, written: &Written, now: Timestamp) -> Res
             Outcome::Done { effect, .. } => context.engine.statistics.count_effect(*effect),
             Outcome::Dead { class, reason, .. } => {
                 context.engine.statistics.count_dead(1);
-                slog::warn!(context.engine.logger, "given up"; "session" => %context.session, "msg_id" => %message,
-                    "class" => class.as_str(), "error" => reason);
+                context.engine.warn_given_up(&context.session, message, *class, reason);
             }
-            Outcome::Retry { .. } | Outcome::Ambiguous { .. } => {}
+            Outcome::Retry { .. } | Outcome::Held { .. } | Outcome::Ambiguous { .. } => {}
         }
     }
     Ok(())
@@ -124,7 +123,6 @@ fn write_all(
     let unprojected = reader.unprojected(&context.session, PROJECTIONS_PER_TRANSACTION_MAX)?;
     let directory = Arc::clone(store.directory());
     let mut answers: Answers = accepts.iter().map(|accept| accept.copy_files(context, &directory)).collect();
-    let tasks_max = context.engine.settings.limits.tasks_per_session_max;
     let written_actions = store.write(|transaction| {
         project(transaction, &unprojected, now)?;
         for (accept, answer) in accepts.iter().zip(&mut answers) {
@@ -134,7 +132,7 @@ fn write_all(
         }
         actions
             .iter()
-            .map(|(row, planned)| Ok((row.id.clone(), apply(transaction, row, planned, tasks_max, now)?)))
+            .map(|(row, planned)| Ok((row.id.clone(), apply(transaction, row, planned, context, now)?)))
             .collect::<Result<Vec<_>, StoreError>>()
     })?;
     // Only after the outcome is in the agent's own file may its attachments go.
@@ -157,8 +155,10 @@ fn remove_outbox(
     match attachments::remove_outbox(directory, &folder) {
         Ok(()) | Err(StoreError::Missing(_)) => {}
         // The message is delivered; what is left of its folder harms nobody.
-        Err(error) => slog::warn!(context.engine.logger, "outbox folder not removed";
-            "session" => %context.session, "msg_id" => %delivery.message_id, "error" => %error),
+        Err(error) if context.engine.may_warn(&context.session) => slog::warn!(context.engine.logger,
+            "outbox folder not removed"; "session" => %context.session, "msg_id" => %delivery.message_id,
+            "error" => %error),
+        Err(_) => {}
     }
 }
 
@@ -167,8 +167,10 @@ fn project(
     unprojected: &[Unprojected],
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    // A held message is neither delivered nor failed; its agent is only told.
     let outcomes: Vec<Projection> = unprojected
         .iter()
+        .filter(|delivery| delivery.state != DeliveryState::Held)
         .map(|delivery| Projection {
             message_id: delivery.message_id.clone(),
             status: match delivery.state {
@@ -180,11 +182,37 @@ fn project(
         })
         .collect();
     inbound::project(transaction, &outcomes)?;
-    for delivery in unprojected.iter().filter(|delivery| delivery.state == DeliveryState::Dead) {
+    for delivery in unprojected {
         let reason = delivery.error.as_deref().unwrap_or("given up");
-        let (seq, attempts) = (delivery.seq, delivery.attempts);
-        tell_failure(transaction, &delivery.message_id, (seq, attempts, reason), delivery.settled_at, now)?;
+        let (message, settled_at) = (&delivery.message_id, delivery.settled_at);
+        match delivery.state {
+            DeliveryState::Dead => {
+                let facts = (delivery.seq, delivery.attempts, reason);
+                tell_failure(transaction, message, facts, settled_at, now)?;
+            }
+            DeliveryState::Held => {
+                tell_held(transaction, message, (delivery.seq, reason), settled_at, now)?;
+            }
+            _ => {}
+        }
     }
+    Ok(())
+}
+
+/// Leaves a notice that a message waits for an operator, and that later ones of its kind will too.
+fn tell_held(
+    transaction: &Transaction<'_>,
+    message: &MessageId,
+    (seq, reason): (i64, &str),
+    settled_at: Timestamp,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let content = serde_json::json!({
+        "type": "delivery_held", "messageId": message.as_str(), "seq": seq, "reason": reason,
+    });
+    let id = derived_id("held", &[message.as_str(), &settled_at.as_ms().to_string()])?;
+    let notice = NewInbound { content: content.to_string(), ..inbox_row(id, "system") };
+    inbound::insert_message(transaction, &notice, now)?;
     Ok(())
 }
 
@@ -211,7 +239,7 @@ fn apply(
     transaction: &Transaction<'_>,
     row: &OutboundRow,
     planned: &PlannedAction,
-    tasks_max: usize,
+    context: &StepContext,
     now: Timestamp,
 ) -> Result<Outcome, StoreError> {
     let done = Outcome::Done { effect: Effect::Applied, platform_message_id: None, projected: true };
@@ -221,7 +249,7 @@ fn apply(
         Some(ProjectedStatus::Failed) | None => {}
     }
     let applied = match planned {
-        PlannedAction::Task(change) => apply_task(transaction, change, tasks_max, now)?,
+        PlannedAction::Task(change) => apply_task(transaction, change, context, now)?,
         PlannedAction::Reply(reply) => insert_reply(transaction, reply, now)?,
         PlannedAction::Refused(reason) => Err(reason.clone()),
     };
@@ -243,13 +271,13 @@ fn apply(
 fn apply_task(
     transaction: &Transaction<'_>,
     change: &TaskChange,
-    tasks_max: usize,
+    context: &StepContext,
     now: Timestamp,
 ) -> Result<Result<(), String>, StoreError> {
     let (task_id, matched) = match change {
         TaskChange::Insert { task_id, .. } => {
-            if inbound::count_live_tasks(transaction)? >= tasks_max {
-                return Ok(Err(format!("this session has {tasks_max} tasks already, which is the limit")));
+            if let Err(reason) = may_have_one_more(inbound::count_live_tasks(transaction)?, context) {
+                return Ok(Err(reason));
             }
             let inserted = inbound::insert_task(transaction, &new_task(change, task_id), now)?;
             return Ok(match inserted {
@@ -271,6 +299,18 @@ fn apply_task(
         }
     };
     Ok(if matched == 0 { Err(format!("no live task has the id {task_id:?}")) } else { Ok(()) })
+}
+
+fn may_have_one_more(count: usize, context: &StepContext) -> Result<(), String> {
+    let limits = &context.engine.settings.limits;
+    let (session_max, group_max) = (limits.tasks_per_session_max, limits.tasks_per_agent_group_max);
+    if count >= session_max {
+        return Err(format!("this session has {session_max} tasks already, which is the limit"));
+    }
+    if !context.engine.tasks.try_add(&context.group, &context.session, count, group_max) {
+        return Err(format!("this agent has {group_max} tasks in all its sessions, which is the limit"));
+    }
+    Ok(())
 }
 
 fn new_task(change: &TaskChange, task_id: &MessageId) -> NewTask {
@@ -351,10 +391,15 @@ fn derived_id(prefix: &str, parts: &[&str]) -> Result<MessageId, StoreError> {
     MessageId::new(&derived_text(prefix, parts)).map_err(|error| StoreError::Limit(error.to_string()))
 }
 
+/// The id that a message gets in the inbox of the agent that it is for.
+pub(super) fn agent_inbox_id(source: &SessionId, message: &MessageId) -> String {
+    derived_text("a2a", &[source.as_str(), message.as_str()])
+}
+
 /// A message from another agent without the means to answer it.
 struct AcceptWork {
     inbox_id: String,
-    source_session: crate::model::ids::SessionId,
+    source_session: SessionId,
     source_group: crate::model::ids::AgentGroupId,
     source_message: MessageId,
     content: Arc<str>,
@@ -369,7 +414,7 @@ impl AcceptWork {
         let AgentMessage { source_session, source_group, source_message, content, files, reply, _token } =
             message;
         // Derived from the source, so that a repeated hand-over writes no second row.
-        let inbox_id = derived_text("a2a", &[source_session.as_str(), source_message.as_str()]);
+        let inbox_id = agent_inbox_id(&source_session, &source_message);
         (Self { inbox_id, source_session, source_group, source_message, content, files }, (reply, _token))
     }
 
@@ -398,6 +443,7 @@ impl AcceptWork {
         let inbox_folder = PathComponent::new(&self.inbox_id).map_err(|error| refused("", &error))?;
         let mut total = 0;
         for declared in self.files.iter() {
+            limits.check_attachment_name(declared).map_err(AcceptError::Attachment)?;
             let name = PathComponent::new(declared).map_err(|error| refused(declared, &error))?;
             let folder = self.source_message.path_component().map_err(|error| refused(declared, &error))?;
             let (file, size) = attachments::open_outbox_file(&source, &folder, &name)
@@ -413,7 +459,7 @@ impl AcceptWork {
     }
 
     fn insert(&self, transaction: &Transaction<'_>, now: Timestamp) -> Result<(), StoreError> {
-        let id = derived_id("a2a", &[self.source_session.as_str(), self.source_message.as_str()])?;
+        let id = MessageId::new(&self.inbox_id).map_err(|error| StoreError::Limit(error.to_string()))?;
         let row = NewInbound {
             trigger: true,
             platform_id: Some(self.source_group.to_string()),

@@ -12,7 +12,7 @@ mod routing;
 mod schema;
 mod tasks;
 
-pub use claims::{LivePage, apply_ack, live_ids, reset_claim};
+pub use claims::{LivePage, apply_ack, live_ids, pending_among, reset_claim};
 pub use due::{NextDue, due_count, next_due};
 pub use projection::{
     DeliveredPage, DeliveredRow, ProjectedStatus, Projection, delivered_among, delivered_page,

@@ -7,13 +7,16 @@
 //! [`LedgerSync::sync`] makes everything committed before it survive a power loss.
 
 mod admit;
+mod agents;
 mod attempt;
+mod list;
 mod operate;
 mod read;
 mod schema;
 mod session;
 
 pub use admit::{Admission, Admitted, InitialState};
+pub use agents::{AgentArrival, AgentBudget, AgentRequest};
 pub use attempt::{Begin, Effect, Outcome};
 pub use operate::{parse_state, state_of};
 pub use read::{LedgerReader, Left, PendingDelivery, Unprojected};

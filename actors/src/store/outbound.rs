@@ -109,7 +109,7 @@ pub fn read_after(
     limit: usize,
     content_bytes_max: u64,
 ) -> Result<Batch, StoreError> {
-    walk(conn, cursor, limit, i64::try_from(content_bytes_max).unwrap_or(i64::MAX))
+    walk(conn, cursor, limit, content_cap(content_bytes_max))
 }
 
 /// Walks like [`read_after`], but loads no content: for importing what a host before this one delivered.
@@ -120,27 +120,40 @@ pub fn ids_in_order(conn: &Connection, cursor: Cursor, limit: usize) -> Result<I
     Ok(IdBatch { ids, unusable, cursor, more })
 }
 
-/// Reads rows by id, in the order of `ids`; those that are gone are left out.
+/// Reads rows by id, in the order of `ids`; those that are gone are left out. Also tells how many of `ids` were
+/// looked for: it stops when their content has [`BATCH_CONTENT_BYTES_MAX`] bytes.
 ///
 /// A row without a seq has seq 0 here: the place it got from [`read_after`] is known to the ledger.
 pub fn read_by_ids(
     conn: &Connection,
     ids: &[MessageId],
     content_bytes_max: u64,
-) -> Result<Vec<OutboundRow>, StoreError> {
-    let cap = i64::try_from(content_bytes_max).unwrap_or(i64::MAX);
+) -> Result<(Vec<OutboundRow>, usize), StoreError> {
+    let cap = content_cap(content_bytes_max);
     let mut statement = conn.prepare_cached(BY_ID)?;
     let mut found = Vec::with_capacity(ids.len());
-    for id in ids {
+    let mut content_bytes = 0;
+    for (looked_at, id) in ids.iter().enumerate() {
+        if content_bytes >= BATCH_CONTENT_BYTES_MAX {
+            return Ok((found, looked_at));
+        }
         let row = statement.query_row(params![cap, id.as_str()], |row| read_row(row, cap)).optional()?;
         // A crafted collation could answer with another row.
         if let Some(Found { row: Ok(row), .. }) = row
             && row.id == *id
         {
+            content_bytes += row.content.as_ref().map_or(0, |content| content.len());
             found.push(row);
         }
     }
-    Ok(found)
+    Ok((found, ids.len()))
+}
+
+/// The largest content that is read. A larger value than a batch may have is no value of SQLite's here: it would
+/// make its whole batch fail.
+fn content_cap(content_bytes_max: u64) -> i64 {
+    let most = i64::try_from(BATCH_CONTENT_BYTES_MAX).unwrap_or(i64::MAX);
+    i64::try_from(content_bytes_max).unwrap_or(i64::MAX).min(most)
 }
 
 /// Creates the tables of a current `outbound.db` in an empty database.

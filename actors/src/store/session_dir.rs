@@ -7,6 +7,7 @@
 use crate::model::ids::{AgentGroupId, SessionId};
 use crate::model::time::Timestamp;
 use crate::store::error::StoreError;
+use inotify::{WatchDescriptor, WatchMask, Watches};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -18,9 +19,12 @@ const SESSIONS_FOLDER: &str = "v2-sessions";
 /// Group and session folders are closed to other users: one tenant's files are no other tenant's business.
 const SESSION_FOLDER_MODE: Mode = Mode::RWXU;
 
-/// How every name below a sessions root is looked up.
-pub(super) const BENEATH: ResolveFlags =
-    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+/// How every name below a sessions root is looked up: no link is followed, and no mount is crossed. A file that is
+/// mounted over another one of the same file system would otherwise look like an ordinary one.
+pub(super) const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
 
 /// `DATA/v2-sessions`, held open.
 #[derive(Debug)]
@@ -183,21 +187,20 @@ impl SessionDir {
         Ok(identity.map(|found| Timestamp::from_ms(found.modified_ns.div_euclid(1_000_000))))
     }
 
-    /// A path that leads to this very folder, whatever its name is now. For inotify only, and valid only
-    /// while this value lives.
-    pub fn proc_path(&self) -> PathBuf {
-        proc_path(self.folder.as_fd())
+    /// Watches this very folder, whatever its name is now. A watch tells that something happened and opens nothing.
+    pub fn watch(&self, watches: &mut Watches, mask: WatchMask) -> io::Result<WatchDescriptor> {
+        // The kernel resolves the path to the folder that is open; nothing can be swapped in between.
+        watches.add(proc_path(self.folder.as_fd()), mask | WatchMask::ONLYDIR)
+    }
+
+    /// The descriptor. Only the store has it: everything else would be a way around its checks.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
     }
 
     /// The file system that everything in this folder must be on.
     pub(super) fn device(&self) -> u64 {
         self.device
-    }
-}
-
-impl AsFd for SessionDir {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.folder.as_fd()
     }
 }
 
@@ -293,7 +296,7 @@ pub(super) fn lookup_error(name: &str, errno: Errno) -> StoreError {
         Errno::NOENT => StoreError::Missing(name.to_owned()),
         Errno::LOOP => refused(name, "is, or is reached through, a symbolic link"),
         Errno::NOTDIR => refused(name, "is, or is reached through, something that is not a folder"),
-        Errno::XDEV => refused(name, "leads out of its folder"),
+        Errno::XDEV => refused(name, "leads out of its folder, or onto a mount"),
         _ => io_error(format!("cannot open {name}"), errno),
     }
 }

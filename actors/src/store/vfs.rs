@@ -23,7 +23,7 @@ use crate::store::error::StoreError;
 use crate::store::session_dir::{FileIdentity, SessionDir, SessionFile};
 use file::{OpenFile, Place};
 use rusqlite::{Connection, ffi};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;

@@ -43,6 +43,19 @@ impl ControlTarget for Fake {
     async fn replay_all(&self, _: DeliveryFilter) -> Result<usize, OperationError> {
         Ok(7)
     }
+    async fn sessions(&self, filter: SessionFilter) -> Result<Vec<SessionRecord>, OperationError> {
+        let reason = filter.quarantined.then(|| "inbound.db is refused: is a symbolic link".to_owned());
+        Ok(vec![SessionRecord {
+            session_id: "s-1".to_owned(),
+            agent_group_id: "ag".to_owned(),
+            quarantine_reason: reason,
+            waiting: 2,
+            updated_at: "2026-04-16T14:37:00Z".to_owned(),
+        }])
+    }
+    async fn release(&self, session: SessionId) -> Result<bool, OperationError> {
+        Ok(session.as_str() == "s-1")
+    }
 }
 
 fn no_log() -> Logger {

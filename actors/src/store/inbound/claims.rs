@@ -7,6 +7,7 @@ use crate::store::error::StoreError;
 use crate::store::outbound::AckStatus;
 use crate::store::sql::{bounded, cell, sql_limit};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use std::collections::HashSet;
 
 /// Some of the pending messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,6 +38,19 @@ pub fn live_ids(conn: &Connection, after_rowid: i64, limit: usize) -> Result<Liv
     }
     page.more = seen >= limit;
     Ok(page)
+}
+
+/// Those of `ids` that are pending.
+pub fn pending_among(conn: &Connection, ids: &[MessageId]) -> Result<HashSet<MessageId>, StoreError> {
+    let mut statement =
+        conn.prepare_cached("SELECT 1 FROM messages_in WHERE id = ?1 AND status = 'pending'")?;
+    let mut pending = HashSet::new();
+    for id in ids {
+        if statement.exists([id.as_str()])? {
+            pending.insert(id.clone());
+        }
+    }
+    Ok(pending)
 }
 
 /// Ends a pending message as the container acknowledged it; returns whether it was pending and the word is a

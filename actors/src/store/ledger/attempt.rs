@@ -81,6 +81,13 @@ pub enum Outcome {
         /// Whether `inbound.db` says so already.
         projected: bool,
     },
+    /// Not sent; kept back until an operator releases it.
+    Held {
+        /// Kind of failure.
+        class: ErrorClass,
+        /// In words.
+        reason: String,
+    },
     /// Unknown whether sent; kept for an operator.
     Ambiguous {
         /// In words.
@@ -135,12 +142,26 @@ impl LedgerTransaction<'_> {
                 let failure = (DeliveryState::Dead, *class, reason.as_str());
                 self.finish_failed(session, message, failure, None, (0, *projected), now)
             }
+            Outcome::Held { class, reason } => {
+                // The agent is told of the first one only: it may have written thousands.
+                let is_told = self.lane_has_held(session, message)?;
+                let failure = (DeliveryState::Held, *class, reason.as_str());
+                self.finish_failed(session, message, failure, None, (0, is_told), now)
+            }
             Outcome::Ambiguous { reason } => {
                 self.note_attempt(session, message, ErrorClass::Ambiguous, reason, now)?;
                 let failure = (DeliveryState::Ambiguous, ErrorClass::Ambiguous, reason.as_str());
                 self.finish_failed(session, message, failure, None, (0, true), now)
             }
         }
+    }
+
+    fn lane_has_held(&mut self, session: &SessionId, message: &MessageId) -> Result<bool, StoreError> {
+        let mut statement = self.transaction.prepare_cached(
+            "SELECT 1 FROM deliveries WHERE state = 'held' AND session_id = ?1 AND lane =
+               (SELECT lane FROM deliveries WHERE session_id = ?1 AND message_id = ?2) LIMIT 1",
+        )?;
+        Ok(statement.exists(params![session.as_str(), message.as_str()])?)
     }
 
     fn finish_done(

@@ -28,6 +28,12 @@ impl LedgerTransaction<'_> {
     /// Puts a dead, held or ambiguous delivery back into its lane with fresh attempts. Returns whether it was
     /// one.
     pub fn replay(&mut self, key: &DeliveryKey, now: Timestamp) -> Result<bool, StoreError> {
+        self.transaction
+            .prepare_cached(
+                "INSERT OR IGNORE INTO releases SELECT session_id, message_id FROM deliveries
+                 WHERE session_id = ?1 AND message_id = ?2 AND state = 'held'",
+            )?
+            .execute(params![key.session_id.as_str(), key.message_id.as_str()])?;
         let changed = self
             .transaction
             .prepare_cached(
@@ -36,6 +42,16 @@ impl LedgerTransaction<'_> {
                  WHERE session_id = ?1 AND message_id = ?2 AND state IN ('dead', 'held', 'ambiguous')",
             )?
             .execute(params![key.session_id.as_str(), key.message_id.as_str(), now.as_ms()])?;
+        Ok(changed == 1)
+    }
+
+    /// Clears the reason why a session cannot be served. Returns whether there was one.
+    pub fn release_session(&mut self, session: &SessionId, now: Timestamp) -> Result<bool, StoreError> {
+        let changed = self.transaction.execute(
+            "UPDATE sessions SET quarantine_reason = NULL, updated_at = ?2
+             WHERE session_id = ?1 AND quarantine_reason IS NOT NULL",
+            params![session.as_str(), now.as_ms()],
+        )?;
         Ok(changed == 1)
     }
 
@@ -48,6 +64,14 @@ impl LedgerTransaction<'_> {
         let mut sessions = std::collections::BTreeSet::new();
         let mut count = 0;
         let states = [DeliveryState::Dead, DeliveryState::Held, DeliveryState::Ambiguous];
+        if filter.states.is_empty() || filter.states.contains(&DeliveryState::Held) {
+            // What an operator releases is not held back for the same reason again.
+            self.transaction.execute(
+                "INSERT OR IGNORE INTO releases SELECT session_id, message_id FROM deliveries
+                 WHERE state = 'held' AND (?1 IS NULL OR session_id = ?1) AND (?2 IS NULL OR message_id = ?2)",
+                params![filter.session_id, filter.message_id],
+            )?;
+        }
         for state in
             states.into_iter().filter(|state| filter.states.is_empty() || filter.states.contains(state))
         {

@@ -37,7 +37,7 @@ pub struct Unprojected {
     pub message_id: MessageId,
     /// Its position.
     pub seq: i64,
-    /// `delivered` or `dead`.
+    /// `delivered`, `dead`, or `held` when the agent is still to be told.
     pub state: DeliveryState,
     /// The platform's id.
     pub platform_message_id: Option<String>,
@@ -88,7 +88,10 @@ impl LedgerReader {
         Ok(Self { pool })
     }
 
-    fn with<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    pub(super) fn with<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
         let connection = self.pool.get().map_err(pool_error)?;
         Ok(read(&connection)?)
     }

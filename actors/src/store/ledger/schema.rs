@@ -74,11 +74,11 @@ pub(super) fn create_or_check(connection: &Connection) -> Result<(), StoreError>
     let version: i64 =
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(super::damaged)?;
     match version {
-        SCHEMA_VERSION => Ok(()),
+        SCHEMA_VERSION => super::agents::create(connection),
         0 => {
             connection
                 .execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"))?;
-            Ok(())
+            super::agents::create(connection)
         }
         other => Err(StoreError::Schema {
             file: super::LEDGER_FILE.to_owned(),

@@ -51,7 +51,7 @@ fn drain(conn: &Connection, limit: usize) -> (Vec<String>, Cursor) {
 
 #[track_caller]
 fn fault_of(conn: &Connection, id: &str) -> RowFault {
-    let rows = read_by_ids(conn, &[MessageId::new(id).unwrap()], MIB).unwrap();
+    let (rows, _) = read_by_ids(conn, &[MessageId::new(id).unwrap()], MIB).unwrap();
     rows.into_iter().next().expect("the row is there").content.expect_err("it is faulty")
 }
 
@@ -319,7 +319,8 @@ fn rows_are_read_by_id_and_missing_ones_left_out() {
     write(&conn, "a", Some(3));
     write(&conn, "b", Some(5));
     let ids = ["b", "gone", "a"].map(|id| MessageId::new(id).unwrap());
-    let rows = read_by_ids(&conn, &ids, MIB).unwrap();
+    let (rows, looked_at) = read_by_ids(&conn, &ids, MIB).unwrap();
+    assert_eq!(looked_at, ids.len());
     assert_eq!(rows.iter().map(|row| (row.id.as_str(), row.seq)).collect::<Vec<_>>(), [("b", 5), ("a", 3)]);
 }
 

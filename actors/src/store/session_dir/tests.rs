@@ -67,8 +67,8 @@ pub(in crate::store) fn assert_missing<T>(result: Result<T, StoreError>) {
 fn a_session_that_was_created_can_be_opened() {
     let fixture = Fixture::new();
     let directory = fixture.root.session(&group(), &session()).unwrap();
-    assert!(directory.proc_path().join("outbox").is_dir());
-    assert!(directory.proc_path().join("inbox").is_dir());
+    assert!(super::proc_path(directory.as_fd()).join("outbox").is_dir());
+    assert!(super::proc_path(directory.as_fd()).join("inbox").is_dir());
     let mode = std::fs::metadata(fixture.path("")).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0, "closed to other users");
     fixture.root.create_session(&group(), &session()).unwrap();
@@ -184,5 +184,5 @@ fn a_renamed_folder_stays_the_folder_that_was_opened() {
     std::fs::rename(group_path.join("session-1"), group_path.join("moved")).unwrap();
     symlink(fixture.data.path().join("outside"), group_path.join("session-1")).unwrap();
     assert_eq!(fixture.directory.identity(SessionFile::Inbound).unwrap().unwrap().size, 4);
-    assert!(fixture.directory.proc_path().join("inbound.db").exists());
+    assert!(super::proc_path(fixture.directory.as_fd()).join("inbound.db").exists());
 }

@@ -5,7 +5,7 @@ use crate::store::session_dir::SessionFile;
 use crate::store::session_dir::tests::{Fixture, assert_missing, assert_refused, make_fifo};
 use crate::store::vfs::{VFS_NAME, database_name, register};
 use rusqlite::{Connection, OpenFlags};
-use rustix::fd::{AsFd, AsRawFd};
+use rustix::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,0 +1,59 @@
+//! The host of a data directory for commands that work on a running and on a stopped one.
+
+use super::{Exit, Failure};
+use crate::control::client::{ClientError, ControlClient};
+use clap::Args;
+use nanorelay_actors::relay::{StartError, StoppedHost};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A host that starts or ends holds the directory for a moment without answering, and so does another command.
+const OPEN_TRIES: u32 = 50;
+const OPEN_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where the host is.
+#[derive(Debug, Args)]
+pub(super) struct PlaceArgs {
+    /// The folder that holds v2.db and v2-sessions/
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+}
+
+/// The host of a data directory, or its place when it does not run.
+pub(super) enum Host {
+    Running(ControlClient),
+    Stopped(StoppedHost),
+}
+
+impl Host {
+    pub fn open(data_dir: &Path) -> Result<Self, Failure> {
+        let mut holder = String::new();
+        for _ in 0..OPEN_TRIES {
+            match ControlClient::connect(data_dir) {
+                Ok(client) => return Ok(Self::Running(client)),
+                Err(ClientError::NotRunning) => {}
+                Err(error) => return Err(unreachable(error)),
+            }
+            match StoppedHost::open(data_dir) {
+                Ok(host) => return Ok(Self::Stopped(host)),
+                Err(error @ StartError::AlreadyRunning { .. }) => holder = error.to_string(),
+                Err(error) => return Err(error.into()),
+            }
+            std::thread::sleep(OPEN_PAUSE);
+        }
+        Err(Failure::Unreachable(format!("{holder}, but it does not answer on its socket")))
+    }
+}
+
+/// A running host's failure to answer, or its refusal.
+pub(super) fn unreachable(error: ClientError) -> Failure {
+    match error {
+        ClientError::Refused(message) => Failure::Failed(message),
+        error => Failure::Unreachable(error.to_string()),
+    }
+}
+
+/// How a command ends that looked for something.
+pub(super) fn matched(count: u64) -> Exit {
+    if count == 0 { Exit::LeftOver } else { Exit::Done }
+}

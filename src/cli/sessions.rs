@@ -1,0 +1,102 @@
+//! `nanorelay sessions`: which sessions cannot be served, and another try for them.
+
+use super::place::{Host, PlaceArgs, matched, unreachable};
+use super::table::columns;
+use super::{Exit, Failure, json_rows, print};
+use clap::Subcommand;
+use nanorelay_actors::model::ids::SessionId;
+use nanorelay_actors::report::{SessionFilter, SessionRecord};
+
+/// What can be done with sessions.
+#[derive(Debug, Subcommand)]
+pub(super) enum SessionsCommand {
+    /// List the sessions that the host has read or tried to read
+    List {
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// Only those that cannot be served
+        #[arg(long)]
+        quarantined: bool,
+        /// Print a JSON array, one session a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Clear the reason why a session cannot be served, and look at it again now
+    Release {
+        /// The session's id
+        session: String,
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl Host {
+    fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionRecord>, Failure> {
+        match self {
+            Self::Running(client) => client.sessions(filter).map_err(unreachable),
+            Self::Stopped(host) => Ok(host.sessions(filter)?),
+        }
+    }
+
+    fn release(&self, session: &SessionId) -> Result<bool, Failure> {
+        match self {
+            Self::Running(client) => client.release(session.as_str()).map_err(unreachable),
+            Self::Stopped(host) => Ok(host.release(session)?),
+        }
+    }
+}
+
+/// Lists or releases; 3 when nothing matched.
+pub(super) fn run(command: SessionsCommand) -> Result<Exit, Failure> {
+    match command {
+        SessionsCommand::List { place, quarantined, json } => {
+            let records = Host::open(&place.data)?.sessions(&SessionFilter { quarantined })?;
+            print(&if json { json_rows(&records)? } else { table(&records) })?;
+            Ok(matched(records.len() as u64))
+        }
+        SessionsCommand::Release { session, place, json } => {
+            let session = SessionId::new(&session).map_err(|problem| Failure::Usage(problem.to_string()))?;
+            let released = Host::open(&place.data)?.release(&session)?;
+            let words = if released { "released\n" } else { "the session is not quarantined\n" };
+            print(&if json { format!("{{\"released\":{released}}}\n") } else { words.to_owned() })?;
+            Ok(matched(u64::from(released)))
+        }
+    }
+}
+
+fn table(records: &[SessionRecord]) -> String {
+    let row = |record: &SessionRecord| {
+        let state = if record.quarantine_reason.is_some() { "quarantined" } else { "served" };
+        [
+            state.to_owned(),
+            record.session_id.clone(),
+            record.agent_group_id.clone(),
+            record.waiting.to_string(),
+            record.updated_at.clone(),
+            record.quarantine_reason.clone().unwrap_or_default(),
+        ]
+    };
+    let rows: Vec<_> = records.iter().map(row).collect();
+    columns(["STATE", "SESSION", "GROUP", "WAITING", "UPDATED", "REASON"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_that_an_agent_has_a_hand_in_is_escaped() {
+        let record = SessionRecord {
+            session_id: "s-1".to_owned(),
+            agent_group_id: "ag".to_owned(),
+            quarantine_reason: Some("outbound.db is refused: \x1b[2J".to_owned()),
+            waiting: 3,
+            updated_at: "2026-04-16T14:37:00Z".to_owned(),
+        };
+        let table = table(&[record]);
+        assert!(table.contains("quarantined") && !table.contains('\x1b'), "{table}");
+    }
+}
