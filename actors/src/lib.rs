@@ -3,6 +3,14 @@
 //! Start with [`relay::Relay`]. The five actors are [`registry`], [`session`], [`channel`], [`task_scheduler`] and
 //! [`sweep`]; what they share is [`engine`].
 
+/// A place at which a test may let the process die; nothing without the feature `testing`.
+macro_rules! crash_point {
+    ($label:literal) => {
+        #[cfg(feature = "testing")]
+        $crate::testing::crash_point::reached($label);
+    };
+}
+
 pub mod channel;
 pub mod registry;
 pub mod session;
