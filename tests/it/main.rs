@@ -4,6 +4,7 @@ mod cli;
 mod deliveries;
 mod demo;
 mod fixtures;
+mod kill;
 mod semantics;
 mod serve;
 mod support;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The name of the file in the data directory.
 const NAME: &str = "deliveries.jsonl";
@@ -55,18 +55,32 @@ impl Sink {
     /// Waits until there are so many deliveries, and returns them.
     #[track_caller]
     pub fn wait_for(&self, count: usize) -> Vec<Value> {
+        let complete = self.wait_until(PATIENCE, || self.deliveries().len() >= count);
+        let found = self.deliveries();
+        assert!(complete, "{} of {count} deliveries in time: {found:#?}", found.len());
+        found
+    }
+
+    /// The file's size in bytes.
+    pub fn size(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Looks again at each change of the folder; whether what was waited for came in time.
+    pub fn wait_until(&self, patience: Duration, mut is_there: impl FnMut() -> bool) -> bool {
         let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).expect("inotify");
         let folder = self.path.parent().expect("a folder");
         inotify::add_watch(&events, folder, WatchFlags::MODIFY | WatchFlags::CREATE).expect("a watch");
         let mut buffer = [MaybeUninit::uninit(); 4096];
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + patience;
         loop {
-            let found = self.deliveries();
-            if found.len() >= count {
-                return found;
+            if is_there() {
+                return true;
             }
             let left = until.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "{} of {count} deliveries in time: {found:#?}", found.len());
+            if left.is_zero() {
+                return false;
+            }
             let timeout = Timespec::try_from(left).expect("a short time");
             let _ = poll(&mut [PollFd::new(&events, PollFlags::IN)], Some(&timeout));
             let mut reader = Reader::new(&events, &mut buffer);
