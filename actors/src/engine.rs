@@ -126,7 +126,10 @@ impl Engine {
                 let (session, message, outcome) = (session.clone(), message.clone(), outcome.clone());
                 move |ledger: &mut LedgerTransaction<'_>| ledger.finish(&session, &message, &outcome, now)
             };
-            let Err(error) = self.ledger.record(operation).await else { return };
+            let Err(error) = self.ledger.record(operation).await else {
+                crash_point!("outcome_recorded");
+                return;
+            };
             slog::error!(self.logger, "outcome not recorded yet"; "session" => %session, "msg_id" => %message,
                 "error" => %error);
             tokio::time::sleep(RECORD_RETRY_PAUSES[tries]).await;

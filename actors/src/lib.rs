@@ -47,6 +47,14 @@
 //! Nothing here is global: several relays can live in one process. Tests of your own find real data directories,
 //! scripted channels and a clock to steer under the feature `testing`.
 
+/// A place at which a test may let the process die; nothing without the feature `testing`.
+macro_rules! crash_point {
+    ($label:literal) => {
+        #[cfg(feature = "testing")]
+        $crate::testing::crash_point::reached($label);
+    };
+}
+
 pub mod channel;
 pub mod registry;
 pub mod session;

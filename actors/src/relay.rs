@@ -10,8 +10,9 @@ pub use stopped::StoppedHost;
 use crate::engine::Engine;
 use crate::engine::control::Terminate;
 use crate::engine::statistics::StatisticsSnapshot;
-use crate::model::ids::SessionId;
+use crate::model::ids::{ChannelType, SessionId};
 use crate::model::message::DeliveryKey;
+use crate::model::route::AGENT_CHANNEL_TYPE;
 use crate::registry::{LookAtSessions, ObserveRegistry, RegistrySnapshot};
 use crate::report::{DeliveryFilter, DeliveryRecord, DrainReport, SessionFilter, SessionRecord};
 use crate::session::messages::LookReason;
@@ -110,7 +111,14 @@ impl Relay {
     }
 
     async fn left(&self) -> Result<Left, OperationError> {
-        self.read(|engine| engine.ledger_reader.left(engine.now())).await
+        self.read(|engine| {
+            let is_served = |name: &str| {
+                name == AGENT_CHANNEL_TYPE
+                    || ChannelType::new(name).is_ok_and(|name| engine.channels.has_adapter_for(&name))
+            };
+            engine.ledger_reader.left(engine.now(), &is_served)
+        })
+        .await
     }
 
     /// Ends the relay: takes nothing new in, waits for sends on their way for at most `deadline`, tells the

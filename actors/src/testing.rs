@@ -15,6 +15,7 @@
 //! ```
 
 pub mod agent;
+pub mod crash_point;
 pub mod data_dir;
 pub mod database;
 pub mod mock_channel;

@@ -2,5 +2,8 @@
 
 pub mod fixture;
 pub mod host;
+pub mod program;
+pub mod receiver;
+pub mod sink;
 pub mod takeover;
 pub mod trial;

@@ -86,6 +86,7 @@ impl Drop for InFlight {
 /// The accounts of one relay.
 pub struct ChannelAccounts {
     own: HashMap<ChannelType, Arc<ChannelAccount>>,
+    has_fallback: bool,
     fallback: Arc<ChannelAccount>,
 }
 
@@ -100,6 +101,7 @@ impl ChannelAccounts {
             .into_iter()
             .map(|(name, (adapter, settings))| (name.clone(), ChannelAccount::new(name, adapter, settings)))
             .collect();
+        let has_fallback = fallback.is_some();
         let fallback = match fallback {
             Some((adapter, settings)) => {
                 ChannelAccount::new(ChannelType::new(FALLBACK_ACCOUNT)?, adapter, settings)
@@ -110,12 +112,17 @@ impl ChannelAccounts {
                 ChannelSettings::default(),
             ),
         };
-        Ok(Self { own, fallback })
+        Ok(Self { own, has_fallback, fallback })
     }
 
     /// The account that serves a channel type.
     pub fn serving(&self, channel_type: &ChannelType) -> &Arc<ChannelAccount> {
         self.own.get(channel_type).unwrap_or(&self.fallback)
+    }
+
+    /// Whether messages of that type can be sent at all.
+    pub fn has_adapter_for(&self, channel_type: &ChannelType) -> bool {
+        self.has_fallback || self.own.contains_key(channel_type)
     }
 
     /// Every account.

@@ -79,9 +79,11 @@ pub(super) async fn attempt(
         .await
     {
         Ok(Begin::Started { attempt, first_due }) => {
+            crash_point!("attempt_recorded");
             let delivery = delivery(&item, attempt, attachments);
             engine.statistics.count_attempt();
             let result = call_adapter(&engine, &account, delivery).await;
+            crash_point!("adapter_answered");
             settle(&engine, &account, &item, in_flight, result, (attempt, first_due)).await
         }
         Ok(Begin::Refused(_) | Begin::Unknown) => {
@@ -104,7 +106,10 @@ async fn call_adapter(
 ) -> Result<Receipt, SendError> {
     let adapter = Arc::clone(&account.adapter);
     // A task of its own, so that a panic in the adapter is an answer and not the end of this function.
-    let mut call = actix_rt::spawn(async move { adapter.send(&delivery).await });
+    let mut call = actix_rt::spawn(async move {
+        crash_point!("adapter_called");
+        adapter.send(&delivery).await
+    });
     let timeout = engine.settings.limits.send_timeout;
     match tokio::time::timeout(timeout, &mut call).await {
         Ok(Ok(result)) => result,

@@ -358,7 +358,11 @@ impl SessionActor {
                 Ok(true) if goes_on_at_once => {
                     slog::info!(actor.engine().logger, "rolled back a killed agent's transaction";
                         "session" => %actor.context.session);
-                    actor.end_pause(kind, ctx);
+                    // A journal that is hot again and again must not keep a thread busy: the pause stays then.
+                    match actor.troubles.get(&kind).is_some_and(|trouble| trouble.tries > PASSING_TRIES_MAX) {
+                        true => actor.pump(ctx),
+                        false => actor.end_pause(kind, ctx),
+                    }
                 }
                 Ok(_) => actor.pump(ctx),
                 Err(error) => {

@@ -49,6 +49,7 @@ pub(super) async fn read(
         .with_store(store, move |store, context| judge_new(store, context, progress, adopting, now))
         .await?;
     let Judgement { judged, unusable, imported, cursor, more } = judgement;
+    crash_point!("rows_read");
     if cursor == progress.cursor && judged.is_empty() && unusable.is_empty() {
         return Ok(ReadReport { cursor, more, rows: Vec::new(), unusable: 0 });
     }
@@ -63,6 +64,7 @@ pub(super) async fn read(
             ledger.admit(&session, &group, &admissions, cursor, progress.low_water_seq, now)
         })
         .await?;
+    crash_point!("admitted");
     let new_unusable =
         answers.split_off(judged.len()).into_iter().filter(|answer| *answer == Admitted::New).count();
     Ok(ReadReport { cursor, more, rows: judged.into_iter().zip(answers).collect(), unusable: new_unusable })

@@ -97,6 +97,7 @@ async fn record(context: &StepContext, written: &Written, now: Timestamp) -> Res
             ledger.mark_projected(&session, &projected)
         })
         .await?;
+    crash_point!("projected");
     for (message, outcome) in &written.actions {
         match outcome {
             Outcome::Done { effect, .. } => context.engine.statistics.count_effect(*effect),
@@ -135,12 +136,14 @@ fn write_all(
             .map(|(row, planned)| Ok((row.id.clone(), apply(transaction, row, planned, context, now)?)))
             .collect::<Result<Vec<_>, StoreError>>()
     })?;
+    crash_point!("inbound_committed");
     // Only after the outcome is in the agent's own file may its attachments go.
     for delivery in unprojected.iter().filter(|delivery| delivery.has_files) {
         if delivery.state == DeliveryState::Delivered {
             remove_outbox(context, &directory, delivery);
         }
     }
+    crash_point!("outbox_removed");
     let more = unprojected.len() == PROJECTIONS_PER_TRANSACTION_MAX;
     let projected = unprojected.into_iter().map(|delivery| (delivery.message_id, delivery.state)).collect();
     Ok((Written { projected, actions: written_actions, more }, answers))

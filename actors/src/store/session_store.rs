@@ -128,3 +128,29 @@ pub fn create_session_files(directory: &Arc<SessionDir>) -> Result<(), StoreErro
     let connection = open::create_outbound(directory)?;
     outbound::create_schema(&connection)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ids::SessionId;
+    use crate::store::lease::SessionLeases;
+    use crate::store::vfs::tests::{assert_intact, leave_hot_journal, with_databases};
+
+    #[test]
+    fn what_a_killed_host_left_in_its_own_file_is_rolled_back_by_reading_too() {
+        let fixture = with_databases();
+        leave_hot_journal(fixture.path("inbound.db"));
+        let lease = SessionLeases::default().try_acquire(&SessionId::new("session-1").unwrap()).unwrap();
+        let mut store = SessionStore::new(Arc::clone(&fixture.directory), lease);
+        let changed: i64 = store
+            .inbound()
+            .unwrap()
+            .query_row("SELECT count(*) FROM filler WHERE i < 0", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(changed, 0, "nothing of the killed transaction is left");
+        assert!(!fixture.path("inbound.db-journal").exists());
+        assert_intact(&fixture.path("inbound.db"));
+        leave_hot_journal(fixture.path("outbound.db"));
+        assert!(store.outbound().is_err(), "an agent's file is not touched without asking");
+    }
+}

@@ -64,7 +64,7 @@ pub struct Left {
     pub ambiguous: u64,
     /// Not due yet.
     pub scheduled: u64,
-    /// The earliest retry.
+    /// The earliest retry of a message that there is a channel for.
     pub next_retry_at: Option<Timestamp>,
 }
 
@@ -237,14 +237,14 @@ impl LedgerReader {
         })
     }
 
-    /// What is left, over all sessions.
-    pub fn left(&self, now: Timestamp) -> Result<Left, StoreError> {
+    /// What is left, over all sessions. `is_served` says whether there is a channel for a channel type.
+    pub fn left(&self, now: Timestamp, is_served: &dyn Fn(&str) -> bool) -> Result<Left, StoreError> {
         self.with(|connection| {
             let mut left = Left::default();
             let mut statement = connection.prepare(
-                "SELECT state, next_attempt_at > ?1, count(*), min(next_attempt_at) FROM deliveries
+                "SELECT state, next_attempt_at > ?1, count(*), min(next_attempt_at), channel_type FROM deliveries
                  WHERE state IN ('queued','sending','retrying','held','ambiguous')
-                   AND state <> 'delivered' GROUP BY 1, 2",
+                   AND state <> 'delivered' GROUP BY 1, 2, 5",
             )?;
             let mut rows = statement.query([now.as_ms()])?;
             while let Some(row) = rows.next()? {
@@ -257,6 +257,10 @@ impl LedgerReader {
                     DeliveryState::Ambiguous => left.ambiguous += count,
                     DeliveryState::Retrying => {
                         left.retrying += count;
+                        let channel_type: Option<String> = row.get(4)?;
+                        if !channel_type.is_none_or(|name| is_served(&name)) {
+                            continue;
+                        }
                         let at = row.get::<_, Option<i64>>(3)?.map(Timestamp::from_ms);
                         left.next_retry_at = match (left.next_retry_at, at) {
                             (Some(a), Some(b)) => Some(a.min(b)),

@@ -171,7 +171,7 @@ fn a_scheduled_message_holds_up_nobody_and_counts_as_scheduled() {
     };
     assert_eq!(ids(page(at(49_999))), ["now"]);
     assert_eq!(ids(page(at(50_000))), ["later", "now"]);
-    let left = ledger.reader().left(at(1_000)).unwrap();
+    let left = ledger.reader().left(at(1_000), &|_| true).unwrap();
     assert_eq!((left.scheduled, left.due), (1, 1));
     assert_eq!(ledger.reader().next_scheduled(&session(), at(1_000)).unwrap(), Some(at(50_000)));
 }
@@ -207,7 +207,7 @@ fn a_quarantined_session_that_was_never_read_is_still_imported_later() {
     let group = AgentGroupId::new("ag-main").unwrap();
     ledger.write(|ledger| ledger.set_quarantine(&session(), &group, Some("damaged"), at(0)));
     assert_eq!(ledger.write(|ledger| ledger.session_cursor(&session())), None);
-    assert_eq!(ledger.reader().left(at(0)).unwrap().held, 1);
+    assert_eq!(ledger.reader().left(at(0), &|_| true).unwrap().held, 1);
     ledger.write(|ledger| ledger.import_session(&session(), &group, 9, &[], at(1)));
     assert_eq!(ledger.write(|ledger| ledger.session_cursor(&session())).unwrap().low_water_seq, 9);
     ledger.write(|ledger| ledger.set_quarantine(&session(), &group, None, at(2)));

@@ -1,0 +1,52 @@
+//! Labelled places at which a test lets the whole process die, as `kill -9` would.
+//!
+//! `NANORELAY_CRASH_AT=<label>:<n>` makes the process end when it reaches that place for the nth time. Only
+//! programs that are built for tests know of it: without the feature `testing` the places are empty.
+
+use rustix::process::{Signal, getpid, kill_process};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The environment variable that names the place.
+pub const VARIABLE: &str = "NANORELAY_CRASH_AT";
+
+/// Every place, in the order of a message's way.
+pub const LABELS: [&str; 9] = [
+    "rows_read",
+    "admitted",
+    "attempt_recorded",
+    "adapter_called",
+    "adapter_answered",
+    "outcome_recorded",
+    "inbound_committed",
+    "outbox_removed",
+    "projected",
+];
+
+struct Plan {
+    label: String,
+    left: AtomicU64,
+}
+
+fn plan() -> Option<&'static Plan> {
+    static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
+    PLAN.get_or_init(|| {
+        let text = std::env::var(VARIABLE).ok()?;
+        let (label, count) = text.split_once(':').unwrap_or((&text, "1"));
+        let left = count.parse().unwrap_or_else(|_| panic!("{VARIABLE}={text}: no number after the colon"));
+        assert!(LABELS.contains(&label), "{VARIABLE}={text}: there is no such place");
+        Some(Plan { label: label.to_owned(), left: AtomicU64::new(left) })
+    })
+    .as_ref()
+}
+
+/// Ends the process when this is the chosen place and the chosen time.
+pub fn reached(label: &'static str) {
+    debug_assert!(LABELS.contains(&label), "{label} is not listed");
+    let Some(plan) = plan().filter(|plan| plan.label == label) else { return };
+    if plan.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+        // A signal that nothing can catch: no destructor, no buffer, no other thread gets a last word.
+        let _ = kill_process(getpid(), Signal::KILL);
+        std::process::abort();
+    }
+}
