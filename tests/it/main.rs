@@ -2,4 +2,5 @@
 
 mod fixtures;
 mod semantics;
+mod supervision;
 mod support;

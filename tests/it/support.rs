@@ -4,3 +4,4 @@ pub mod fixture;
 pub mod host;
 pub mod takeover;
 pub mod trial;
+pub mod wait;
