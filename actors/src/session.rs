@@ -16,10 +16,11 @@ mod upkeep;
 mod window;
 mod write;
 
+use crate::channel::ChannelActor;
 use crate::engine::Engine;
 use crate::engine::directory::LivingSession;
 use crate::limits::MAILBOX_CAPACITY;
-use crate::model::ids::{AgentGroupId, SessionId};
+use crate::model::ids::{AgentGroupId, ChannelType, SessionId};
 use crate::model::message::OutboundRow;
 use crate::model::time::Timestamp;
 use crate::session::agent_lane::AgentItem;
@@ -46,6 +47,8 @@ pub struct SessionActor {
     progress: Option<SessionCursor>,
     todo: Todo,
     windows: LaneWindows,
+    /// The life of each channel's actor that has what the windows hold.
+    channels: HashMap<ChannelType, Addr<ChannelActor>>,
     /// System actions to be planned and applied, in order.
     actions: VecDeque<OutboundRow>,
     /// Messages to other agents, by lane.
@@ -122,6 +125,7 @@ impl SessionActor {
                 progress: None,
                 todo: Todo { survey: true, read: true, adopting: true, upkeep: true, ..Todo::default() },
                 windows: LaneWindows::default(),
+                channels: HashMap::new(),
                 actions: VecDeque::new(),
                 agent_lanes: HashMap::new(),
                 accepts: VecDeque::new(),
@@ -135,7 +139,7 @@ impl SessionActor {
                 guard,
             }
         });
-        let living = LivingSession { address, incarnation };
+        let living = LivingSession { address, incarnation, forwarded: Arc::default() };
         engine.directory.add_session(session.clone(), living.clone());
         living
     }

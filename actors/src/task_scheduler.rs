@@ -24,6 +24,9 @@ use std::time::Duration;
 /// The longest sleep until the next look at the due times. The wall clock can be set meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 
+/// Pause before another try when the registry could not be told who is due.
+const REGISTRY_RETRY_PAUSE: Duration = Duration::from_millis(20);
+
 /// Plans tasks and knows every session's next due time.
 pub struct TaskSchedulerActor {
     engine: Arc<Engine>,
@@ -157,10 +160,10 @@ impl TaskSchedulerActor {
         let sent =
             self.engine.directory.registry().is_some_and(|registry| registry.try_send(message).is_ok());
         if !sent {
-            // The registry is down or flooded; each session says again when it is due once it is looked at.
-            for session in &sessions {
-                self.engine.hint(session);
-            }
+            // The registry is down or flooded: they are due again in a moment.
+            let again = now.plus(REGISTRY_RETRY_PAUSE);
+            self.due.extend(sessions.iter().map(|session| (again, session.clone())));
+            self.due_of.extend(sessions.into_iter().map(|session| (session, again)));
         }
     }
 }

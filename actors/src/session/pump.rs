@@ -8,7 +8,7 @@ use crate::limits::{PROJECTION_DELAY, SESSION_BACKLOG_MAX};
 use crate::model::message::OutboundRow;
 use crate::model::staleness::AgentState;
 use crate::registry::SessionIdle;
-use crate::session::messages::LookReason;
+use crate::session::messages::{AcceptError, LookReason};
 use crate::store::error::StoreError;
 use crate::task_scheduler::{Arm, PlanActions, PlannedAction};
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
@@ -43,16 +43,36 @@ impl SessionActor {
                 None => self.close_if_quiet(),
             }
         }
+        self.refuse_accepts_in_trouble();
         self.update_busy();
     }
 
+    /// Tells other agents to try later while nothing can be written here.
+    fn refuse_accepts_in_trouble(&mut self) {
+        let trouble = [StepKind::Open, StepKind::Write].into_iter().find_map(|kind| {
+            self.troubles.get(&kind).filter(|trouble| trouble.is_pausing && self.is_blocked(kind))
+        });
+        let Some(reason) = trouble.map(|trouble| trouble.reason.clone()) else { return };
+        for accept in self.accepts.drain(..) {
+            let _ = accept.reply.send(Err(AcceptError::Unavailable(reason.clone())));
+        }
+    }
+
+    /// Whether trouble with that kind of step keeps outcomes from being written.
+    fn is_blocked(&self, kind: StepKind) -> bool {
+        let must_open = self.store.is_none() && !self.step_is_running;
+        self.is_pausing(kind) && (kind == StepKind::Write || must_open)
+    }
+
     fn next_step(&self) -> Option<StepKind> {
+        // A relay that shuts down takes nothing new in; what was delivered is still told.
+        let takes_in = !self.engine().is_stopping();
         let wanted = [
-            (StepKind::Survey, self.todo.survey),
+            (StepKind::Survey, self.todo.survey && takes_in),
             (StepKind::Write, self.must_write()),
-            (StepKind::Refill, !self.todo.refill.is_empty()),
-            (StepKind::Read, self.todo.read && self.backlog < SESSION_BACKLOG_MAX),
-            (StepKind::Upkeep, self.todo.upkeep),
+            (StepKind::Refill, !self.todo.refill.is_empty() && takes_in),
+            (StepKind::Read, self.todo.read && takes_in && self.backlog < SESSION_BACKLOG_MAX),
+            (StepKind::Upkeep, self.todo.upkeep && takes_in),
         ];
         let step = wanted.into_iter().find(|(step, is_wanted)| *is_wanted && !self.is_pausing(*step))?.0;
         if self.store.is_some() && self.progress.is_some() {
@@ -80,7 +100,14 @@ impl SessionActor {
             }
             StepKind::Survey => {
                 self.todo.survey = false;
-                self.run(step, ctx, async |context, _| open::survey(context).await, Self::surveyed);
+                let adopting = self.todo.adopting;
+                let survey = async move |context: &StepContext, store: &mut Option<OwnedStore>| {
+                    if adopting {
+                        open::adopt(context, store).await?;
+                    }
+                    open::survey(context).await
+                };
+                self.run(step, ctx, survey, Self::surveyed);
             }
             StepKind::Write => self.start_write(ctx),
             StepKind::Refill => {
@@ -217,10 +244,16 @@ impl SessionActor {
         self.todo.projections += count;
     }
 
-    fn arm(&self) {
+    /// Says when the session is due next. What has become due meanwhile is looked at now.
+    pub(super) fn arm(&mut self) {
         let now = self.engine().now();
-        let ahead = |at: &crate::model::time::Timestamp| *at > now;
-        let at = [self.next_scheduled, self.next_task_due].into_iter().flatten().filter(ahead).min();
+        if self.next_scheduled.take_if(|at| *at <= now).is_some() {
+            self.todo.survey = true;
+        }
+        if self.next_task_due.take_if(|at| *at <= now).is_some() {
+            self.todo.upkeep = true;
+        }
+        let at = [self.next_scheduled, self.next_task_due].into_iter().flatten().min();
         let message = Arm { session_id: self.context.session.clone(), at };
         if let Some(scheduler) = self.engine().directory.task_scheduler() {
             // A scheduler that is down has every session looked at again when it is back.
@@ -246,7 +279,9 @@ impl SessionActor {
         if let (StepKind::Open, StepError::Store(StoreError::Missing(_))) = (kind, &error) {
             // A session without a folder has nothing to deliver.
             self.todo = super::Todo::default();
-            self.accepts.clear();
+            for accept in self.accepts.drain(..) {
+                let _ = accept.reply.send(Err(AcceptError::Unavailable(error.to_string())));
+            }
             return;
         }
         if let Some(store) = &mut self.store {
@@ -314,27 +349,15 @@ impl SessionActor {
     }
 
     fn record_quarantine(&self, reason: Option<String>) {
-        let context = self.context.clone();
-        let token = context.engine.activity.token();
-        actix_rt::spawn(async move {
-            let now = context.engine.now();
-            let (session, group) = (context.session.clone(), context.group.clone());
-            let recorded = context
-                .engine
-                .ledger
-                .record(move |ledger| ledger.set_quarantine(&session, &group, reason.as_deref(), now));
-            if let Err(error) = recorded.await {
-                slog::error!(context.engine.logger, "quarantine not recorded"; "session" => %context.session,
-                    "error" => %error);
-            }
-            drop(token);
-        });
+        self.engine().record_quarantine(&self.context.session, &self.context.group, reason);
     }
 
     fn is_busy(&self) -> bool {
         self.step_is_running
             || self.next_step().is_some()
-            || self.todo.projections > 0 && !self.is_pausing(StepKind::Write)
+            || self.todo.projections > 0
+                && !self.is_blocked(StepKind::Write)
+                && !self.is_blocked(StepKind::Open)
             || self.troubles.values().any(|trouble| trouble.is_pausing && trouble.may_pass)
     }
 
@@ -378,7 +401,13 @@ impl SessionActor {
 impl super::Todo {
     pub(super) fn look(&mut self, reason: LookReason) {
         match reason {
-            LookReason::Hint | LookReason::Sweep => {
+            LookReason::Hint => {
+                self.read = true;
+                self.upkeep = true;
+            }
+            // Whatever went unheard is found by this at the latest.
+            LookReason::Sweep => {
+                self.survey = true;
                 self.read = true;
                 self.upkeep = true;
             }

@@ -99,7 +99,7 @@ fn look(store: &mut SessionStore, context: &StepContext, now: Timestamp) -> Resu
     let live = inbound::live_ids(inbox, i64::MIN, ROWS_MAX)?.ids;
     let ended_runs = inbound::completed_recurring(inbox, ROWS_MAX)?;
     let due_count = inbound::due_count(inbox, now)?;
-    let next_due = inbound::next_due(inbox)?.at;
+    let next_due = inbound::next_due(inbox, now)?.at;
     let mut seen =
         Seen { ended_runs, due_count, next_due, more: live.len() == ROWS_MAX, ..Seen::nothing(heartbeat) };
     match store.outbound() {
@@ -223,7 +223,7 @@ fn write(
                 }
             }
         }
-        Ok(inbound::next_due(transaction)?.at)
+        Ok(inbound::next_due(transaction, now)?.at)
     })
 }
 
