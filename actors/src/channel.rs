@@ -15,7 +15,6 @@ use crate::channel::send::Attempted;
 use crate::engine::Engine;
 use crate::limits::MAILBOX_CAPACITY;
 use crate::model::error::LimitScope;
-use crate::model::ids::ChannelType;
 use crate::model::time::Timestamp;
 use crate::session::messages::ChannelRestarted;
 use crate::supervise::activity::ActivityToken;

@@ -9,6 +9,7 @@ mod judge;
 pub mod messages;
 mod open;
 mod outbox;
+mod planning;
 mod pump;
 mod read;
 mod step;
@@ -21,13 +22,13 @@ use crate::engine::Engine;
 use crate::engine::directory::LivingSession;
 use crate::limits::MAILBOX_CAPACITY;
 use crate::model::ids::{AgentGroupId, ChannelType, SessionId};
-use crate::model::message::OutboundRow;
 use crate::model::time::Timestamp;
 use crate::session::agent_lane::AgentItem;
 use crate::session::messages::{
     Accept, AgentMessage, ChannelRestarted, Look, ObserveSession, Retire, SessionSnapshot, Settled,
     Settlement,
 };
+use crate::session::planning::Actions;
 use crate::session::pump::StepKind;
 use crate::session::step::{OwnedStore, StepContext};
 use crate::session::window::LaneWindows;
@@ -50,7 +51,7 @@ pub struct SessionActor {
     /// The life of each channel's actor that has what the windows hold.
     channels: HashMap<ChannelType, Addr<ChannelActor>>,
     /// System actions to be planned and applied, in order.
-    actions: VecDeque<OutboundRow>,
+    actions: Actions,
     /// Messages to other agents, by lane.
     agent_lanes: HashMap<Arc<str>, AgentLane>,
     /// Messages from other agents.
@@ -126,7 +127,7 @@ impl SessionActor {
                 todo: Todo { survey: true, read: true, adopting: true, upkeep: true, ..Todo::default() },
                 windows: LaneWindows::default(),
                 channels: HashMap::new(),
-                actions: VecDeque::new(),
+                actions: Actions::default(),
                 agent_lanes: HashMap::new(),
                 accepts: VecDeque::new(),
                 backlog: 0,

@@ -216,11 +216,17 @@ async fn run_handler(engine: &Engine, name: &str, request: ActionRequest) -> Pla
     };
     let message_id: MessageId = request.message_id.clone();
     // A task of its own, so that a panic in a handler refuses one action and no more.
-    let handled = actix_rt::spawn(async move { handler.handle(request).await }).await;
-    match handled {
-        Ok(Ok(reply)) => PlannedAction::Reply(reply),
-        Ok(Err(refused)) => PlannedAction::Refused(refused.to_string()),
+    let mut handling = actix_rt::spawn(async move { handler.handle(request).await });
+    let timeout = engine.settings.limits.send_timeout;
+    match tokio::time::timeout(timeout, &mut handling).await {
+        Ok(Ok(Ok(reply))) => PlannedAction::Reply(reply),
+        Ok(Ok(Err(refused))) => PlannedAction::Refused(refused.to_string()),
         Err(_) => {
+            handling.abort();
+            let timeout = timeout.as_secs_f64();
+            PlannedAction::Refused(format!("the handler of {name:?} gave no answer within {timeout} s"))
+        }
+        Ok(Err(_)) => {
             slog::error!(engine.logger, "action handler panicked"; "action" => name, "msg_id" => %message_id);
             PlannedAction::Refused(format!("the handler of {name:?} failed"))
         }

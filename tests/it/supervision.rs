@@ -177,8 +177,8 @@ async fn a_send_on_its_way_outlives_its_channels_actor() {
 #[actix_rt::test]
 async fn a_retry_that_outlives_its_channels_actor_is_not_overtaken() {
     let data = DataDir::new();
-    let agents = sessions(&data, 1);
-    let ids = [agents[0].text("one"), agents[0].text("two")];
+    let agents = sessions(&data, 2);
+    let mut ids = vec![agents[0].text("one"), agents[0].text("two")];
     let mut host = TestHost::new(data.path());
     let slack = host.channel("slack");
     let pause = Duration::from_millis(300);
@@ -187,10 +187,11 @@ async fn a_retry_that_outlives_its_channels_actor_is_not_overtaken() {
     called(&slack, 1).await;
     relay.inject_panic(&channel_actor());
     restarted(&relay, 1).await;
-    // The new actor has the message from the ledger and waits for the send that is on its way.
-    until("the new actor lives", || relay.inject_panic(&ActorName::TaskScheduler)).await;
+    ids.push(agents[1].text("through the new actor"));
+    shown(&slack, 1).await;
+    // By now it has the first message from the ledger too, and waits for the send that is on its way.
     slack.open_gate();
-    shown(&slack, 2).await;
+    shown(&slack, 3).await;
     slack.assert_exactly_once(&ids);
     slack.assert_lane_order();
     slack.assert_never_early();

@@ -104,7 +104,7 @@ impl SessionActor {
         let Judged { row, verdict, files, .. } = judged;
         let content = row.content.clone().unwrap_or_else(|_| Arc::from(""));
         match verdict {
-            Verdict::System => self.actions.push_back(row),
+            Verdict::System => self.actions.push(row),
             Verdict::Channel(destination) => {
                 let account = self.engine().channels.serving(&destination.channel_type).name.clone();
                 outgoing.entry(account).or_default().push(QueuedDelivery {

@@ -5,19 +5,16 @@ use super::step::{OwnedStore, StepContext, StepError};
 use super::write::{WriteReport, WriteRequest};
 use super::{SessionActor, Trouble, open, outbox, read, upkeep, write};
 use crate::limits::{PROJECTION_DELAY, SESSION_BACKLOG_MAX};
-use crate::model::message::OutboundRow;
 use crate::model::staleness::AgentState;
 use crate::registry::SessionIdle;
 use crate::session::messages::{AcceptError, LookReason};
 use crate::store::error::StoreError;
-use crate::task_scheduler::{Arm, PlanActions, PlannedAction};
+use crate::task_scheduler::Arm;
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use std::time::Duration;
 
 /// Outcomes that are projected without waiting for more.
 const PROJECTIONS_WITHOUT_DELAY: usize = 64;
-/// System actions in one transaction.
-const ACTIONS_PER_WRITE_MAX: usize = 64;
 /// First pause after a failed step; it doubles.
 const TROUBLE_PAUSE_BASE: Duration = Duration::from_millis(200);
 /// Failed tries that count as a passing disturbance.
@@ -37,6 +34,7 @@ pub(super) enum StepKind {
 impl SessionActor {
     /// Starts the next step, if there is something to do and none is running.
     pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
+        self.plan_actions(ctx);
         if !self.step_is_running {
             match self.next_step() {
                 Some(step) => self.start(step, ctx),
@@ -86,7 +84,7 @@ impl SessionActor {
             && (self.todo.projections_are_due
                 || self.todo.projections >= PROJECTIONS_WITHOUT_DELAY
                 || self.windows.outstanding() == 0);
-        projections || !self.actions.is_empty() || !self.accepts.is_empty()
+        projections || self.actions.are_planned() || !self.accepts.is_empty()
     }
 
     fn is_pausing(&self, step: StepKind) -> bool {
@@ -205,11 +203,9 @@ impl SessionActor {
     fn start_write(&mut self, ctx: &mut Context<Self>) {
         let projections = std::mem::take(&mut self.todo.projections);
         self.todo.projections_are_due = false;
-        let rows: Vec<OutboundRow> = self.actions.iter().take(ACTIONS_PER_WRITE_MAX).cloned().collect();
+        let actions = self.actions.next();
         let accepts = self.accepts.drain(..).collect();
         let write = async move |context: &StepContext, store: &mut Option<OwnedStore>| {
-            let planned = plan(context, &rows).await?;
-            let actions = rows.into_iter().zip(planned).collect();
             write::write(context, store, WriteRequest { actions, accepts }).await
         };
         let wrote = move |actor: &mut Self, report: WriteReport, ctx: &mut Context<Self>| {
@@ -222,7 +218,7 @@ impl SessionActor {
 
     fn written(&mut self, report: WriteReport, ctx: &mut Context<Self>) {
         for message in &report.settled_actions {
-            self.actions.retain(|row| row.id != *message);
+            self.actions.settled(message);
             self.message_settled(&outbox::system_lane_key(), message);
         }
         // New tasks change what is due; a message from another agent wakes.
@@ -354,6 +350,7 @@ impl SessionActor {
 
     fn is_busy(&self) -> bool {
         self.step_is_running
+            || self.actions.are_being_planned()
             || self.next_step().is_some()
             || self.todo.projections > 0
                 && !self.is_blocked(StepKind::Write)
@@ -421,19 +418,6 @@ impl super::Todo {
             }
         }
     }
-}
-
-async fn plan(context: &StepContext, rows: &[OutboundRow]) -> Result<Vec<PlannedAction>, StepError> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let scheduler = context.engine.directory.task_scheduler().ok_or(StepError::Peer("task scheduler"))?;
-    let request = PlanActions {
-        session_id: context.session.clone(),
-        agent_group_id: context.group.clone(),
-        rows: rows.to_vec(),
-    };
-    scheduler.send(request).await.map_err(|_| StepError::Peer("task scheduler"))
 }
 
 async fn roll_back_if_unused(

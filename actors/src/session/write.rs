@@ -3,7 +3,7 @@
 
 use super::messages::{AcceptError, AgentMessage};
 use super::step::{OwnedStore, StepContext, StepError};
-use crate::limits::PROJECTIONS_PER_TRANSACTION_MAX;
+use crate::limits::{Limits, PROJECTIONS_PER_TRANSACTION_MAX};
 use crate::model::content;
 use crate::model::error::ErrorClass;
 use crate::model::ids::{MessageId, PathComponent};
@@ -124,7 +124,7 @@ fn write_all(
     let unprojected = reader.unprojected(&context.session, PROJECTIONS_PER_TRANSACTION_MAX)?;
     let directory = Arc::clone(store.directory());
     let mut answers: Answers = accepts.iter().map(|accept| accept.copy_files(context, &directory)).collect();
-    let tasks_max = context.engine.settings.limits.tasks_per_session_max;
+    let limits = &context.engine.settings.limits;
     let written_actions = store.write(|transaction| {
         project(transaction, &unprojected, now)?;
         for (accept, answer) in accepts.iter().zip(&mut answers) {
@@ -134,7 +134,7 @@ fn write_all(
         }
         actions
             .iter()
-            .map(|(row, planned)| Ok((row.id.clone(), apply(transaction, row, planned, tasks_max, now)?)))
+            .map(|(row, planned)| Ok((row.id.clone(), apply(transaction, row, planned, limits, now)?)))
             .collect::<Result<Vec<_>, StoreError>>()
     })?;
     // Only after the outcome is in the agent's own file may its attachments go.
@@ -211,7 +211,7 @@ fn apply(
     transaction: &Transaction<'_>,
     row: &OutboundRow,
     planned: &PlannedAction,
-    tasks_max: usize,
+    limits: &Limits,
     now: Timestamp,
 ) -> Result<Outcome, StoreError> {
     let done = Outcome::Done { effect: Effect::Applied, platform_message_id: None, projected: true };
@@ -221,8 +221,8 @@ fn apply(
         Some(ProjectedStatus::Failed) | None => {}
     }
     let applied = match planned {
-        PlannedAction::Task(change) => apply_task(transaction, change, tasks_max, now)?,
-        PlannedAction::Reply(reply) => insert_reply(transaction, reply, now)?,
+        PlannedAction::Task(change) => apply_task(transaction, change, limits.tasks_per_session_max, now)?,
+        PlannedAction::Reply(reply) => insert_reply(transaction, reply, limits, now)?,
         PlannedAction::Refused(reason) => Err(reason.clone()),
     };
     let (status, outcome) = match applied {
@@ -303,8 +303,14 @@ fn new_task(change: &TaskChange, task_id: &MessageId) -> NewTask {
 fn insert_reply(
     transaction: &Transaction<'_>,
     reply: &ActionReply,
+    limits: &Limits,
     now: Timestamp,
 ) -> Result<Result<(), String>, StoreError> {
+    let content_bytes_max = usize::try_from(limits.content_bytes_max).unwrap_or(usize::MAX);
+    if let Some(large) = reply.messages.iter().find(|message| message.content.len() > content_bytes_max) {
+        let size = large.content.len();
+        return Ok(Err(format!("the answer has {size} bytes, the limit is {content_bytes_max}")));
+    }
     for message in &reply.messages {
         let Ok(id) = MessageId::new(&message.id) else {
             return Ok(Err(format!("the handler answered with an unusable row id {:?}", message.id)));

@@ -69,3 +69,13 @@ pub async fn record(
     };
     within(&format!("the record of {message_id}"), look).await
 }
+
+/// Waits until a session is listed as one that cannot be served, or that none is.
+pub async fn quarantined(relay: &Relay, is_wanted: bool) {
+    let look = async {
+        while relay.quarantined().await.expect("the ledger can be read").is_empty() == is_wanted {
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    };
+    within("sessions in quarantine", look).await;
+}
