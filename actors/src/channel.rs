@@ -15,15 +15,17 @@ use crate::channel::send::Attempted;
 use crate::engine::Engine;
 use crate::limits::MAILBOX_CAPACITY;
 use crate::model::error::LimitScope;
-use crate::model::ids::{ChannelType, PlatformId};
 use crate::model::time::Timestamp;
 use crate::session::messages::ChannelRestarted;
 use crate::supervise::activity::ActivityToken;
 use crate::supervise::exit_guard::{ActorName, ExitGuard};
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
 use serde::Serialize;
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Pause after an attempt whose own code panicked.
+const BROKEN_ATTEMPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Drives one channel account.
 pub struct ChannelActor {
@@ -32,10 +34,8 @@ pub struct ChannelActor {
     queue: ChannelQueue,
     /// Sends on their way.
     in_flight: usize,
-    /// Nothing is sent before: the account is limited, or its credentials are refused.
+    /// Nothing is sent before. The account keeps it: it must outlive this actor.
     blocked_until: Option<Timestamp>,
-    /// Limited chats.
-    blocked_chats: HashMap<(ChannelType, PlatformId), Timestamp>,
     /// The timer for the next thing to wait for.
     timer: Option<(Timestamp, SpawnHandle)>,
     /// Held while something can be sent.
@@ -84,7 +84,6 @@ impl ChannelActor {
                 queue: ChannelQueue::default(),
                 in_flight: 0,
                 blocked_until: None,
-                blocked_chats: HashMap::new(),
                 timer: None,
                 busy: None,
                 _guard: guard,
@@ -103,12 +102,11 @@ impl ChannelActor {
     fn dispatch(&mut self, ctx: &mut Context<Self>) {
         let now = self.engine.now();
         self.queue.wake(now);
-        self.blocked_until = self.blocked_until.filter(|until| *until > now);
-        self.blocked_chats.retain(|_, until| *until > now);
+        self.blocked_until = self.account.blocked_until(now);
         let in_flight_max = self.engine.settings.limits.in_flight_per_channel_max;
-        while self.blocked_until.is_none() && self.in_flight < in_flight_max {
+        while self.may_send() && self.in_flight < in_flight_max {
             let Some(item) = self.queue.pop_ready() else { break };
-            if let Some(until) = self.chat_blocked_until(&item) {
+            if let Some(until) = self.account.chat_blocked_until(&item.destination) {
                 self.queue.retry(&item, until, now);
                 continue;
             }
@@ -118,12 +116,9 @@ impl ChannelActor {
         self.update_busy();
     }
 
-    fn chat_blocked_until(&self, item: &QueuedDelivery) -> Option<Timestamp> {
-        if self.blocked_chats.is_empty() {
-            return None;
-        }
-        let destination = &item.destination;
-        self.blocked_chats.get(&(destination.channel_type.clone(), destination.platform_id.clone())).copied()
+    /// A relay that shuts down waits for what is on its way and sends nothing more.
+    fn may_send(&self) -> bool {
+        self.blocked_until.is_none() && !self.engine.is_stopping()
     }
 
     fn start_attempt(&mut self, item: QueuedDelivery, ctx: &mut Context<Self>) {
@@ -140,24 +135,21 @@ impl ChannelActor {
                     actor.block(&item, at, blocks);
                     actor.queue.retry(&item, at, now);
                 }
-                // The attempt's own code panicked: what is known about it is in the ledger.
-                Err(_) => {
-                    actor.queue.settled(&item, now);
-                    actor.engine.hint(&item.session_id);
-                }
+                // The attempt's own code panicked: the next one finds in the ledger how far this one came.
+                Err(_) => actor.queue.retry(&item, now.plus(BROKEN_ATTEMPT_PAUSE), now),
             }
             actor.dispatch(ctx);
         });
         ctx.spawn(finished);
     }
 
-    fn block(&mut self, item: &QueuedDelivery, until: Timestamp, scope: Option<LimitScope>) {
+    fn block(&self, item: &QueuedDelivery, until: Timestamp, scope: Option<LimitScope>) {
         match scope {
             None => {}
-            Some(LimitScope::Account) => self.blocked_until = self.blocked_until.max(Some(until)),
+            Some(LimitScope::Account) => self.account.block(until),
             Some(LimitScope::Destination) => {
                 let destination = item.destination.clone();
-                self.blocked_chats.insert((destination.channel_type, destination.platform_id), until);
+                self.account.block_chat(destination.channel_type, destination.platform_id, until);
             }
         }
     }
@@ -184,7 +176,7 @@ impl ChannelActor {
     }
 
     fn update_busy(&mut self) {
-        let busy = self.in_flight > 0 || (self.blocked_until.is_none() && self.queue.has_ready());
+        let busy = self.in_flight > 0 || (self.may_send() && self.queue.has_ready());
         match (busy, self.busy.is_some()) {
             (true, false) => self.busy = Some(self.engine.activity.token()),
             (false, true) => self.busy = None,

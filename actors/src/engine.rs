@@ -16,21 +16,24 @@ use crate::engine::statistics::Statistics;
 use crate::engine::warnings::{Warned, Warnings};
 use crate::ledger::Ledger;
 use crate::model::error::ErrorClass;
-use crate::model::ids::{MessageId, SessionId};
+use crate::model::ids::{AgentGroupId, MessageId, SessionId};
 use crate::model::time::Timestamp;
 use crate::runtime::AgentRuntime;
 use crate::settings::Settings;
 use crate::store::central::{Central, CentralSnapshot};
+use crate::store::error::StoreError;
+use crate::store::host_lock::HostLock;
 use crate::store::lease::SessionLeases;
 use crate::store::ledger::{LedgerReader, LedgerTransaction, Outcome};
 use crate::store::session_dir::SessionsRoot;
 use crate::supervise::activity::Activity;
 use crate::supervise::blocking::Blocking;
+use crate::supervise::ends::Ends;
 use crate::supervise::exit_guard::{ActorName, ExitGuard, ExitReporter};
 use crate::system_action::{ActionPolicy, SystemActions};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 /// The pauses between tries to record an outcome; the last one repeats.
@@ -85,8 +88,13 @@ pub struct Engine {
     pub action_policy: Arc<dyn ActionPolicy>,
     /// Reports actors' ends.
     pub exits: ExitReporter,
+    /// Ends that the supervisor has still to deal with.
+    pub ends: Ends,
     /// Set when the relay is shutting down: nothing new is taken in.
     pub stopping: AtomicBool,
+    /// The right to run on the data directory. It is kept for as long as anything of the relay lives, also when
+    /// every handle to it was dropped.
+    pub(crate) lock: Mutex<Option<HostLock>>,
     pub(crate) snapshot: RwLock<Arc<CentralSnapshot>>,
     pub(crate) incarnations: AtomicU64,
 }
@@ -119,18 +127,33 @@ impl Engine {
 
     /// Records an outcome, for as long as it takes: what was sent is never sent again because of a full disk.
     pub async fn record_outcome(&self, session: &SessionId, message: &MessageId, outcome: Outcome) {
+        let operation = || {
+            let (session, message, outcome) = (session.clone(), message.clone(), outcome.clone());
+            let now = self.now();
+            move |ledger: &mut LedgerTransaction<'_>| {
+                ledger.finish(&session, &message, &outcome, now).map(drop)
+            }
+        };
+        self.record_until_done(session, message, "outcome not recorded yet", operation).await;
+    }
+
+    /// Records what must be recorded about a message. `complaint` is logged after each failed try.
+    pub async fn record_until_done<F>(
+        &self,
+        session: &SessionId,
+        message: &MessageId,
+        complaint: &'static str,
+        operation: impl Fn() -> F,
+    ) where
+        F: FnOnce(&mut LedgerTransaction<'_>) -> Result<(), StoreError> + Send + 'static,
+    {
         let mut tries = 0;
         loop {
-            let now = self.now();
-            let operation = {
-                let (session, message, outcome) = (session.clone(), message.clone(), outcome.clone());
-                move |ledger: &mut LedgerTransaction<'_>| ledger.finish(&session, &message, &outcome, now)
-            };
-            let Err(error) = self.ledger.record(operation).await else {
+            let Err(error) = self.ledger.record(operation()).await else {
                 crash_point!("outcome_recorded");
                 return;
             };
-            slog::error!(self.logger, "outcome not recorded yet"; "session" => %session, "msg_id" => %message,
+            slog::error!(self.logger, "{}", complaint; "session" => %session, "msg_id" => %message,
                 "error" => %error);
             tokio::time::sleep(RECORD_RETRY_PAUSES[tries]).await;
             tries = (tries + 1).min(RECORD_RETRY_PAUSES.len() - 1);
@@ -157,6 +180,30 @@ impl Engine {
             slog::warn!(self.logger, "given up"; "session" => %session, "msg_id" => %message,
                 "class" => class.as_str(), "error" => reason);
         }
+    }
+
+    /// Records that a session cannot be served and why, or that it can be again. In the background: the ledger
+    /// may take its time.
+    pub fn record_quarantine(
+        self: &Arc<Self>,
+        session: &SessionId,
+        group: &AgentGroupId,
+        reason: Option<String>,
+    ) {
+        let (engine, session, group) = (Arc::clone(self), session.clone(), group.clone());
+        let token = self.activity.token();
+        actix_rt::spawn(async move {
+            let now = engine.now();
+            let inside = session.clone();
+            let recorded = engine
+                .ledger
+                .record(move |ledger| ledger.set_quarantine(&inside, &group, reason.as_deref(), now));
+            if let Err(error) = recorded.await {
+                slog::error!(engine.logger, "quarantine not recorded"; "session" => %session,
+                    "error" => %error);
+            }
+            drop(token);
+        });
     }
 
     /// Says that a session may have news. Cheap, never blocks, safe from any thread.

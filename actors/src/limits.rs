@@ -74,7 +74,7 @@ pub struct Limits {
     pub blocking_max: usize,
     /// Most sends at a time in one channel.
     pub in_flight_per_channel_max: usize,
-    /// The longest one send may take.
+    /// The longest one send, or one call of an action handler, may take.
     pub send_timeout: Duration,
 }
 

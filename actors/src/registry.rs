@@ -4,6 +4,7 @@
 mod watch;
 
 use crate::engine::Engine;
+use crate::engine::directory::LivingSession;
 use crate::limits::MAILBOX_CAPACITY;
 use crate::model::ids::{AgentGroupId, SessionId};
 use crate::session::SessionActor;
@@ -11,14 +12,20 @@ use crate::session::messages::{Accept, AgentMessage, Look, LookReason, Retire};
 use crate::store::central::{CentralSnapshot, ContainerStatus, SessionStatus};
 use crate::supervise::activity::ActivityToken;
 use crate::supervise::exit_guard::{ActorName, ExitGuard};
+use actix::dev::SendError;
 use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult, WrapFuture,
 };
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use self::watch::Watcher;
+
+/// Pause before another try when a session's mailbox was full.
+const FULL_MAILBOX_PAUSE: Duration = Duration::from_millis(20);
 
 /// Spawns, finds and retires session actors.
 pub struct RegistryActor {
@@ -36,11 +43,9 @@ pub struct RegistryActor {
 struct Entry {
     /// The life that messages are forwarded to.
     incarnation: Option<u64>,
-    /// Messages forwarded to that life.
-    forwarded: u64,
     /// Told to go; what comes now waits for the next life.
     is_retiring: bool,
-    /// What waits for the next life.
+    /// What waits for the next life, or for room in the mailbox of this one.
     waiting: Vec<Forward>,
     /// Died too often; kept away until the supervisor says otherwise.
     is_kept_away: bool,
@@ -112,6 +117,13 @@ pub(crate) struct CentralChanged {
 #[rtype(result = "()")]
 pub(crate) struct HintsArrived;
 
+/// There may be room in a session's mailbox again.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct ForwardWaiting {
+    session: SessionId,
+}
+
 /// Asks for a [`RegistrySnapshot`].
 #[derive(Message)]
 #[rtype(result = "RegistrySnapshot")]
@@ -163,30 +175,33 @@ impl RegistryActor {
             }
             return;
         }
-        if entry.is_retiring {
+        if entry.is_retiring || !entry.waiting.is_empty() {
             entry.hold(message);
             return;
         }
         let living = living.unwrap_or_else(|| SessionActor::launch(&self.engine, session, &group));
-        if entry.incarnation != Some(living.incarnation) {
-            entry.incarnation = Some(living.incarnation);
-            entry.forwarded = 0;
+        entry.incarnation = Some(living.incarnation);
+        match living.forward(message) {
+            Ok(()) => {}
+            // Its end, which is on its way to us, takes care of what waits.
+            Err(Unsent { message, is_full: false }) => entry.hold(message),
+            Err(Unsent { message, is_full: true }) => {
+                entry.hold(message);
+                self.forward_soon(session);
+            }
         }
-        let sent = match message {
-            Forward::Look(reason, token) => living
-                .address
-                .try_send(Look { reason, _token: token.clone() })
-                .map_err(|_| Forward::Look(reason, token)),
-            Forward::Accept(message) => living
-                .address
-                .try_send(Accept { message })
-                .map_err(|error| Forward::Accept(error.into_inner().message)),
-        };
-        match sent {
-            Ok(()) => entry.forwarded += 1,
-            // It has just ended, or is flooded: its end, or the next look, takes care of what waits.
-            Err(message) => entry.hold(message),
-        }
+    }
+
+    /// Tries again soon to forward what waits for room in a mailbox.
+    fn forward_soon(&self, session: &SessionId) {
+        let (engine, session) = (Arc::clone(&self.engine), session.clone());
+        actix_rt::spawn(async move {
+            tokio::time::sleep(FULL_MAILBOX_PAUSE).await;
+            if let Some(registry) = engine.directory.registry() {
+                // A registry that is down has forgotten what waited, and looks at every session when it is back.
+                let _ = registry.send(ForwardWaiting { session }).await;
+            }
+        });
     }
 
     fn group_of(&self, session: &SessionId) -> Option<AgentGroupId> {
@@ -220,6 +235,34 @@ impl RegistryActor {
         if let Some(watcher) = &mut self.watcher {
             watcher.set_sessions(&snapshot);
         }
+    }
+}
+
+/// A message that a session's actor did not take.
+struct Unsent {
+    message: Forward,
+    is_full: bool,
+}
+
+impl LivingSession {
+    fn forward(&self, message: Forward) -> Result<(), Unsent> {
+        let sent = match message {
+            Forward::Look(reason, token) => {
+                self.address.try_send(Look { reason, _token: token }).map_err(|error| {
+                    let is_full = matches!(error, SendError::Full(_));
+                    let Look { reason, _token } = error.into_inner();
+                    Unsent { message: Forward::Look(reason, _token), is_full }
+                })
+            }
+            Forward::Accept(message) => self.address.try_send(Accept { message }).map_err(|error| {
+                let is_full = matches!(error, SendError::Full(_));
+                Unsent { message: Forward::Accept(error.into_inner().message), is_full }
+            }),
+        };
+        if sent.is_ok() {
+            self.forwarded.fetch_add(1, Ordering::Relaxed);
+        }
+        sent
     }
 }
 
@@ -293,12 +336,12 @@ impl Handler<SessionIdle> for RegistryActor {
             return;
         }
         let Some(living) = self.engine.directory.session(&message.session_id) else { return };
-        let Some(entry) = self.entries.get_mut(&message.session_id) else { return };
-        let is_current = entry.incarnation == Some(message.incarnation)
-            && living.incarnation == message.incarnation
-            && entry.forwarded == message.received;
+        let entry = self.entries.entry(message.session_id.clone()).or_default();
+        let has_heard_all = living.incarnation == message.incarnation
+            && living.forwarded.load(Ordering::Relaxed) == message.received
+            && entry.waiting.is_empty();
         // What is not in the mailbox yet finds the entry retiring and waits for the next life.
-        if is_current && !entry.is_retiring && living.address.try_send(Retire).is_ok() {
+        if has_heard_all && !entry.is_retiring && living.address.try_send(Retire).is_ok() {
             entry.is_retiring = true;
         }
     }
@@ -310,14 +353,18 @@ impl Handler<SessionEnded> for RegistryActor {
     fn handle(&mut self, message: SessionEnded, _: &mut Self::Context) {
         let entry = self.entries.entry(message.session_id.clone()).or_default();
         entry.is_kept_away = message.keep_away;
+        // One that a former registry told to go may have taken something from this one with it.
+        let was_told_to_go =
+            entry.is_retiring && entry.incarnation.is_none_or(|it| it == message.incarnation);
         if entry.incarnation.is_none_or(|incarnation| incarnation <= message.incarnation) {
             entry.is_retiring = false;
             entry.incarnation = None;
         }
         if message.keep_away {
+            entry.waiting.clear();
             return;
         }
-        if message.revive {
+        if message.revive || !was_told_to_go {
             self.look(&message.session_id, LookReason::Reload);
         }
         self.forward_waiting(&message.session_id);
@@ -327,6 +374,14 @@ impl Handler<SessionEnded> for RegistryActor {
         {
             self.entries.remove(&message.session_id);
         }
+    }
+}
+
+impl Handler<ForwardWaiting> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, message: ForwardWaiting, _: &mut Self::Context) {
+        self.forward_waiting(&message.session);
     }
 }
 

@@ -17,12 +17,11 @@ use crate::registry::{LookAtSessions, ObserveRegistry, RegistrySnapshot};
 use crate::report::{DeliveryFilter, DeliveryRecord, DrainReport, SessionFilter, SessionRecord};
 use crate::session::messages::LookReason;
 use crate::store::error::StoreError;
-use crate::store::host_lock::HostLock;
 use crate::store::ledger::Left;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// The shortest pause between two looks at what is left while draining.
@@ -43,8 +42,6 @@ struct Shared {
     engine: Arc<Engine>,
     /// The task that brings the supervisor back.
     root: actix_rt::task::JoinHandle<()>,
-    /// Given back at the end of the shutdown.
-    lock: Mutex<Option<HostLock>>,
 }
 
 impl Relay {
@@ -137,7 +134,7 @@ impl Relay {
         }
         // With work cut off the lock stays until the process ends: somebody may still be recording.
         if is_idle {
-            self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+            engine.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
     }
 

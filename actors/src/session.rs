@@ -9,24 +9,27 @@ mod judge;
 pub mod messages;
 mod open;
 mod outbox;
+mod planning;
 mod pump;
 mod read;
 mod step;
+mod trouble;
 mod upkeep;
 mod window;
 mod write;
 
+use crate::channel::ChannelActor;
 use crate::engine::Engine;
 use crate::engine::directory::LivingSession;
 use crate::limits::MAILBOX_CAPACITY;
-use crate::model::ids::{AgentGroupId, SessionId};
-use crate::model::message::OutboundRow;
+use crate::model::ids::{AgentGroupId, ChannelType, SessionId};
 use crate::model::time::Timestamp;
 use crate::session::agent_lane::AgentItem;
 use crate::session::messages::{
     Accept, AgentMessage, ChannelRestarted, Look, LookReason, ObserveSession, Retire, SessionSnapshot,
     Settled, Settlement,
 };
+use crate::session::planning::Actions;
 use crate::session::pump::StepKind;
 use crate::session::step::{OwnedStore, StepContext};
 use crate::session::upkeep::UpkeepRound;
@@ -47,8 +50,10 @@ pub struct SessionActor {
     progress: Option<SessionCursor>,
     todo: Todo,
     windows: LaneWindows,
+    /// The life of each channel's actor that has what the windows hold.
+    channels: HashMap<ChannelType, Addr<ChannelActor>>,
     /// System actions to be planned and applied, in order.
-    actions: VecDeque<OutboundRow>,
+    actions: Actions,
     /// Messages to other agents, by lane.
     agent_lanes: HashMap<Arc<str>, AgentLane>,
     /// Messages from other agents.
@@ -127,7 +132,8 @@ impl SessionActor {
                 progress: None,
                 todo: Todo { survey: true, read: true, adopting: true, upkeep: true, ..Todo::default() },
                 windows: LaneWindows::default(),
-                actions: VecDeque::new(),
+                channels: HashMap::new(),
+                actions: Actions::default(),
                 agent_lanes: HashMap::new(),
                 accepts: VecDeque::new(),
                 backlog: 0,
@@ -142,7 +148,7 @@ impl SessionActor {
                 guard,
             }
         });
-        let living = LivingSession { address, incarnation };
+        let living = LivingSession { address, incarnation, forwarded: Arc::default() };
         engine.directory.add_session(session.clone(), living.clone());
         living
     }

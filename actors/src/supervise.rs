@@ -2,5 +2,6 @@
 
 pub mod activity;
 pub mod blocking;
+pub mod ends;
 pub mod exit_guard;
 pub mod restart_policy;

@@ -11,6 +11,7 @@ use crate::session::messages::LookReason;
 use crate::store::central::{CentralSnapshot, ContainerStatus, SessionStatus};
 use crate::store::error::StoreError;
 use crate::store::session_dir::{FileIdentity, SessionFile};
+use crate::supervise::activity::ActivityToken;
 use crate::supervise::exit_guard::{ActorName, Exit, ExitGuard};
 use crate::supervise::restart_policy::{Restart, RestartHistory, RestartPolicy};
 use crate::task_scheduler::TaskSchedulerActor;
@@ -31,15 +32,19 @@ pub struct SweepActor {
     policy: RestartPolicy,
     /// Recent deaths by actor.
     histories: HashMap<ActorName, RestartHistory>,
-    /// `outbound.db` of each session as the last round saw it.
-    seen: HashMap<SessionId, FileIdentity>,
+    /// Ends that are being dealt with, by actor and life.
+    in_hand: HashSet<(ActorName, u64)>,
+    /// `outbound.db` of each session as the last round saw it; absent while a round has it.
+    seen: Option<HashMap<SessionId, FileIdentity>>,
+    /// Whether a sweep's turn came while another round was going on.
+    sweep_is_due: bool,
     /// `PRAGMA data_version` of `v2.db` at the last look.
     central_version: Option<i64>,
     /// Whether a look at `v2.db` is going on.
     is_looking: bool,
-    /// The rounds through the folders that are going on.
-    rounds: HashSet<Round>,
     last_sweep: Option<Timestamp>,
+    /// Keeps the relay busy until this actor has looked what its predecessor left.
+    succeeds: Option<ActivityToken>,
     /// Tells the root about this actor's end.
     _guard: ExitGuard,
 }
@@ -71,8 +76,8 @@ pub struct SweepSnapshot {
 }
 
 impl SweepActor {
-    /// Starts the actor.
-    pub(crate) fn launch(engine: &Arc<Engine>) -> Addr<Self> {
+    /// Starts the actor; `succeeds` is the token of a predecessor's end.
+    pub(crate) fn launch(engine: &Arc<Engine>, succeeds: Option<ActivityToken>) -> Addr<Self> {
         let guard = engine.guard(ActorName::Sweep);
         let engine_inside = Arc::clone(engine);
         let address = SweepActor::create(move |ctx: &mut Context<Self>| {
@@ -81,11 +86,13 @@ impl SweepActor {
                 engine: engine_inside,
                 policy: RestartPolicy::default(),
                 histories: HashMap::new(),
-                seen: HashMap::new(),
+                in_hand: HashSet::new(),
+                seen: Some(HashMap::new()),
+                sweep_is_due: false,
                 central_version: None,
                 is_looking: false,
-                rounds: HashSet::new(),
                 last_sweep: None,
+                succeeds,
                 _guard: guard,
             }
         });
@@ -93,25 +100,50 @@ impl SweepActor {
         address
     }
 
+    /// Deals with an end; one that is being dealt with already is left alone.
+    fn ended(&mut self, exit: Exit, ctx: &mut Context<Self>) {
+        if self.engine.is_stopping() || !self.in_hand.insert((exit.name.clone(), exit.incarnation)) {
+            return;
+        }
+        match &exit.name {
+            ActorName::Registry => self.engine.directory.set_registry(None),
+            ActorName::TaskScheduler => self.engine.directory.set_task_scheduler(None),
+            ActorName::Channel(name) => self.engine.directory.set_channel(name.clone(), None),
+            ActorName::Session(session) => self.engine.directory.remove_session(session, exit.incarnation),
+            ActorName::Sweep => {}
+        }
+        if exit.panicked {
+            slog::error!(self.engine.logger, "actor panicked"; "actor" => %exit.name);
+        }
+        match &exit.name {
+            ActorName::Session(session) if !exit.panicked => {
+                self.tell_session_ended(session.clone(), exit, SessionFate::Gone, ctx);
+            }
+            _ => self.restart(exit, ctx),
+        }
+    }
+
     fn restart(&mut self, exit: Exit, ctx: &mut Context<Self>) {
-        let delay = match self
-            .histories
-            .entry(exit.name.clone())
-            .or_default()
-            .decide(&self.policy, self.engine.now())
-        {
-            Restart::After(delay) => delay,
+        let history = self.histories.entry(exit.name.clone()).or_default();
+        let (delay, token) = match history.decide(&self.policy, self.engine.now()) {
+            Restart::After(delay) => (delay, Some(exit.token.clone())),
             Restart::TooOften { retry_in } => {
                 slog::error!(self.engine.logger, "actor dies too often"; "actor" => %exit.name,
                     "retry_in_ms" => u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX));
                 if let ActorName::Session(session) = &exit.name {
-                    self.tell_session_ended(session.clone(), &exit, (false, true), ctx);
+                    self.record_quarantine(session, Some("its actor dies too often".to_owned()));
+                    self.tell_session_ended(session.clone(), exit.clone(), SessionFate::KeptAway, ctx);
                 }
-                retry_in
+                // Nobody waits for the rest of the window.
+                (retry_in, None)
             }
         };
         self.engine.statistics.count_restart();
-        ctx.run_later(delay, move |actor, ctx| actor.bring_back(exit, ctx));
+        let Exit { name, incarnation, panicked, .. } = exit;
+        ctx.run_later(delay, move |actor, ctx| {
+            let token = token.unwrap_or_else(|| actor.engine.activity.token());
+            actor.bring_back(Exit { name, incarnation, panicked, token }, ctx);
+        });
     }
 
     fn bring_back(&mut self, exit: Exit, ctx: &mut Context<Self>) {
@@ -122,7 +154,9 @@ impl SweepActor {
         match &exit.name {
             ActorName::Registry => {
                 RegistryActor::launch(&self.engine);
-                self.look_at(None, LookReason::Hint);
+                // What the former one was told and has not passed on is found in the ledger and in v2.db.
+                self.central_version = None;
+                self.look_at(None, LookReason::Reload);
             }
             ActorName::TaskScheduler => {
                 TaskSchedulerActor::launch(&self.engine);
@@ -135,36 +169,53 @@ impl SweepActor {
                 }
             }
             ActorName::Session(session) => {
-                self.tell_session_ended(session.clone(), &exit, (true, false), ctx)
+                if self.histories.get(&exit.name).is_some_and(|history| history.is_full(&self.policy)) {
+                    self.record_quarantine(session, None);
+                }
+                self.tell_session_ended(session.clone(), exit, SessionFate::Revived, ctx);
+                return;
             }
             // The root brings this one back.
             ActorName::Sweep => {}
+        }
+        self.dealt_with(&exit);
+    }
+
+    fn dealt_with(&mut self, exit: &Exit) {
+        self.engine.ends.done(&exit.name, exit.incarnation);
+        self.in_hand.remove(&(exit.name.clone(), exit.incarnation));
+    }
+
+    fn record_quarantine(&self, session: &SessionId, reason: Option<String>) {
+        if let Some(facts) = self.engine.snapshot().sessions.get(session) {
+            self.engine.record_quarantine(session, &facts.agent_group_id, reason);
         }
     }
 
     /// Tells the registry, again and again while it is down.
     fn tell_session_ended(
-        &self,
+        &mut self,
         session_id: SessionId,
-        exit: &Exit,
-        (revive, keep_away): (bool, bool),
+        exit: Exit,
+        fate: SessionFate,
         ctx: &mut Context<Self>,
     ) {
-        let incarnation = exit.incarnation;
-        let token = exit.token.clone();
         let message = SessionEnded {
             session_id: session_id.clone(),
-            incarnation,
-            revive,
-            keep_away,
-            _token: token.clone(),
+            incarnation: exit.incarnation,
+            revive: fate == SessionFate::Revived,
+            keep_away: fate == SessionFate::KeptAway,
+            _token: exit.token.clone(),
         };
         let sent =
             self.engine.directory.registry().is_some_and(|registry| registry.try_send(message).is_ok());
-        if !sent && !self.engine.is_stopping() {
-            let exit = Exit { name: exit.name.clone(), incarnation, panicked: exit.panicked, token };
+        if sent {
+            if fate != SessionFate::KeptAway {
+                self.dealt_with(&exit);
+            }
+        } else if !self.engine.is_stopping() {
             ctx.run_later(REGISTRY_RETRY_PAUSE, move |actor, ctx| {
-                actor.tell_session_ended(session_id, &exit, (revive, keep_away), ctx);
+                actor.tell_session_ended(session_id, exit, fate, ctx);
             });
         }
     }
@@ -206,42 +257,57 @@ impl SweepActor {
     }
 
     fn central_read(&mut self, version: i64, snapshot: Option<CentralSnapshot>) {
-        self.central_version = Some(version);
-        let Some(snapshot) = snapshot else { return };
-        self.seen.retain(|session, _| snapshot.sessions.contains_key(session));
+        let Some(snapshot) = snapshot else {
+            self.central_version = Some(version);
+            return;
+        };
         for (id, reason) in &snapshot.skipped {
             slog::warn!(self.engine.logger, "row of v2.db is skipped"; "id" => id, "reason" => reason);
         }
-        if let Some(registry) = self.engine.directory.registry() {
-            let _ = registry.try_send(CentralChanged { snapshot });
+        let registry = self.engine.directory.registry();
+        // What a registry that is down has not heard is read again.
+        if registry.is_some_and(|registry| registry.try_send(CentralChanged { snapshot }).is_ok()) {
+            self.central_version = Some(version);
         }
     }
 
-    /// Looks which session files have changed since the last round, without opening any.
+    /// Looks which session files have changed since the last round, without opening any. Rounds do not overlap:
+    /// on a slow disk there are fewer of them.
     fn look_at_folders(&mut self, which: Round, ctx: &mut Context<Self>) {
-        // Rounds that take longer than their interval would pile up, and keep the sessions from their work.
-        if !self.rounds.insert(which) {
+        let Some(mut seen) = self.seen.take() else {
+            self.sweep_is_due |= which == Round::All;
             return;
-        }
-        let (engine, seen) = (Arc::clone(&self.engine), self.seen.clone());
+        };
+        let engine = Arc::clone(&self.engine);
         let blocking = engine.blocking.clone();
-        let look = async move { blocking.run(move || changed_files(&engine, &seen, which)).await };
-        let looked = look.into_actor(self).map(move |result, actor, _| {
-            actor.rounds.remove(&which);
-            let Ok(changed) = result else { return };
-            let changed_sessions: Vec<SessionId> =
-                changed.iter().map(|(session, _)| session.clone()).collect();
-            actor.seen.extend(changed);
+        let look = async move {
+            let looked = blocking.run(move || {
+                let changed = changed_files(&engine, &mut seen, which);
+                (seen, changed)
+            });
+            looked.await
+        };
+        let looked = look.into_actor(self).map(move |result, actor, ctx| {
+            // After a panic every file counts as changed.
+            let (seen, changed) = result.unwrap_or_default();
+            actor.seen = Some(seen);
             match which {
-                Round::Running => actor.look_at(Some(changed_sessions), LookReason::Hint),
-                Round::All => actor.swept(&changed_sessions),
+                Round::Running if changed.is_empty() => {}
+                Round::Running => actor.look_at(Some(changed), LookReason::Hint),
+                Round::All => actor.swept(&changed),
+            }
+            if std::mem::take(&mut actor.sweep_is_due) {
+                actor.look_at_folders(Round::All, ctx);
             }
         });
         ctx.spawn(looked);
     }
 
     fn swept(&mut self, changed: &[SessionId]) {
-        self.last_sweep = Some(self.engine.now());
+        let now = self.engine.now();
+        self.last_sweep = Some(now);
+        let policy = self.policy;
+        self.histories.retain(|_, history| history.is_recent(&policy, now));
         let snapshot = self.engine.snapshot();
         let active = snapshot.sessions.values().filter(|facts| facts.status == SessionStatus::Active);
         let mut sessions: HashSet<SessionId> = active.map(|facts| facts.id.clone()).collect();
@@ -249,6 +315,17 @@ impl SweepActor {
         sessions.extend(changed.iter().cloned());
         self.look_at(Some(sessions.into_iter().collect()), LookReason::Sweep);
     }
+}
+
+/// What becomes of a session whose actor has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SessionFate {
+    /// It has no actor until there is work.
+    Gone,
+    /// It gets a new one at once.
+    Revived,
+    /// It may have none for now.
+    KeptAway,
 }
 
 /// Which sessions a look at the folders covers.
@@ -262,10 +339,13 @@ enum Round {
 
 fn changed_files(
     engine: &Engine,
-    seen: &HashMap<SessionId, FileIdentity>,
+    seen: &mut HashMap<SessionId, FileIdentity>,
     which: Round,
-) -> Vec<(SessionId, FileIdentity)> {
+) -> Vec<SessionId> {
     let snapshot = engine.snapshot();
+    if which == Round::All {
+        seen.retain(|session, _| snapshot.sessions.contains_key(session));
+    }
     let mut changed = Vec::new();
     for facts in snapshot.sessions.values() {
         let is_running =
@@ -280,7 +360,8 @@ fn changed_files(
         // A folder that is missing or refused is the session actor's to judge.
         let Ok(Some(identity)) = identity else { continue };
         if seen.get(&facts.id) != Some(&identity) {
-            changed.push((facts.id.clone(), identity));
+            seen.insert(facts.id.clone(), identity);
+            changed.push(facts.id.clone());
         }
     }
     changed
@@ -290,6 +371,11 @@ impl Actor for SweepActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        for (name, incarnation, panicked) in self.engine.ends.all() {
+            let token = self.engine.activity.token();
+            self.ended(Exit { name, incarnation, panicked, token }, ctx);
+        }
+        self.succeeds = None;
         let settings = &self.engine.settings;
         ctx.run_interval(settings.poll_interval, |actor, ctx| {
             actor.look_at_central(ctx);
@@ -303,26 +389,7 @@ impl Handler<ActorEnded> for SweepActor {
     type Result = ();
 
     fn handle(&mut self, message: ActorEnded, ctx: &mut Self::Context) {
-        let exit = message.exit;
-        if self.engine.is_stopping() {
-            return;
-        }
-        match &exit.name {
-            ActorName::Registry => self.engine.directory.set_registry(None),
-            ActorName::TaskScheduler => self.engine.directory.set_task_scheduler(None),
-            ActorName::Channel(name) => self.engine.directory.set_channel(name.clone(), None),
-            ActorName::Session(session) => self.engine.directory.remove_session(session, exit.incarnation),
-            ActorName::Sweep => {}
-        }
-        if exit.panicked {
-            slog::error!(self.engine.logger, "actor panicked"; "actor" => %exit.name);
-        }
-        match &exit.name {
-            ActorName::Session(session) if !exit.panicked => {
-                self.tell_session_ended(session.clone(), &exit, (false, false), ctx);
-            }
-            _ => self.restart(exit, ctx),
-        }
+        self.ended(message.exit, ctx);
     }
 }
 

@@ -24,6 +24,9 @@ use std::time::Duration;
 /// The longest sleep until the next look at the due times. The wall clock can be set meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 
+/// Pause before another try when the registry could not be told who is due.
+const REGISTRY_RETRY_PAUSE: Duration = Duration::from_millis(20);
+
 /// Plans tasks and knows every session's next due time.
 pub struct TaskSchedulerActor {
     engine: Arc<Engine>,
@@ -157,10 +160,10 @@ impl TaskSchedulerActor {
         let sent =
             self.engine.directory.registry().is_some_and(|registry| registry.try_send(message).is_ok());
         if !sent {
-            // The registry is down or flooded; each session says again when it is due once it is looked at.
-            for session in &sessions {
-                self.engine.hint(session);
-            }
+            // The registry is down or flooded: they are due again in a moment.
+            let again = now.plus(REGISTRY_RETRY_PAUSE);
+            self.due.extend(sessions.iter().map(|session| (again, session.clone())));
+            self.due_of.extend(sessions.into_iter().map(|session| (session, again)));
         }
     }
 }
@@ -214,15 +217,20 @@ async fn run_handler(engine: &Engine, name: &str, request: ActionRequest) -> Pla
     let message_id: MessageId = request.message_id.clone();
     // A task of its own, so that a panic in a handler, or in the policy, refuses one action and no more.
     let (policy, action) = (Arc::clone(&engine.action_policy), name.to_owned());
-    let handled = actix_rt::spawn(async move {
+    let mut handling = actix_rt::spawn(async move {
         policy.permits(&action, &request).await?;
         handler.handle(request).await
-    })
-    .await;
-    match handled {
-        Ok(Ok(reply)) => PlannedAction::Reply(reply),
-        Ok(Err(refused)) => PlannedAction::Refused(refused.to_string()),
+    });
+    let timeout = engine.settings.limits.send_timeout;
+    match tokio::time::timeout(timeout, &mut handling).await {
+        Ok(Ok(Ok(reply))) => PlannedAction::Reply(reply),
+        Ok(Ok(Err(refused))) => PlannedAction::Refused(refused.to_string()),
         Err(_) => {
+            handling.abort();
+            let timeout = timeout.as_secs_f64();
+            PlannedAction::Refused(format!("the handler of {name:?} gave no answer within {timeout} s"))
+        }
+        Ok(Err(_)) => {
             slog::error!(engine.logger, "action handler panicked"; "action" => name, "msg_id" => %message_id);
             PlannedAction::Refused(format!("the handler of {name:?} failed"))
         }

@@ -157,7 +157,7 @@ fn a_replay_whose_cause_is_not_fixed_is_dead_again_and_told_again() {
     assert_eq!(drain()["dead"], 1);
     let notices = world.agent.messages_in().into_iter().filter(|row| row.content.contains("delivery_failed"));
     assert_eq!(notices.count(), 2);
-    assert_eq!(Sink::of(world.data.path()).ids(), [world.good.clone()]);
+    assert_eq!(Sink::of(world.data.path()).ids(), std::slice::from_ref(&world.good));
 }
 
 #[test]

@@ -1,12 +1,19 @@
 //! The integration tests: real files, the whole engine with mock channels, and the program itself as a process.
 
+mod actions;
+mod agents;
 mod cli;
 mod deliveries;
 mod demo;
 mod fixtures;
+mod hearing;
 mod kill;
 mod red_team;
+mod restart;
 mod semantics;
 mod serve;
+mod supervision;
 mod support;
+mod tasks;
+mod trouble;
 mod webhook;

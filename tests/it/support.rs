@@ -7,3 +7,4 @@ pub mod receiver;
 pub mod sink;
 pub mod takeover;
 pub mod trial;
+pub mod wait;

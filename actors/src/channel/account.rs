@@ -3,7 +3,7 @@
 use super::adapter::{Channel, Delivery, Idempotency};
 use crate::model::error::{Receipt, SendError};
 use crate::model::ids::{ChannelType, PlatformId};
-use crate::model::message::DeliveryKey;
+use crate::model::message::{DeliveryKey, Destination};
 use crate::model::time::Timestamp;
 use crate::settings::{ChannelSettings, OnAmbiguous};
 use async_trait::async_trait;
@@ -26,6 +26,14 @@ pub struct ChannelAccount {
     pub settings: ChannelSettings,
     in_flight: Mutex<HashMap<DeliveryKey, Vec<oneshot::Sender<()>>>>,
     gone: Mutex<HashMap<(ChannelType, PlatformId), Timestamp>>,
+    limited: Mutex<Limited>,
+}
+
+/// What the platform asked to wait for.
+#[derive(Default)]
+struct Limited {
+    account: Option<Timestamp>,
+    chats: HashMap<(ChannelType, PlatformId), Timestamp>,
 }
 
 /// The mark of a send in progress; it stays until the outcome is recorded, also when the actor dies.
@@ -36,7 +44,14 @@ pub struct InFlight {
 
 impl ChannelAccount {
     fn new(name: ChannelType, adapter: Arc<dyn Channel>, settings: ChannelSettings) -> Arc<Self> {
-        Arc::new(Self { name, adapter, settings, in_flight: Mutex::default(), gone: Mutex::default() })
+        Arc::new(Self {
+            name,
+            adapter,
+            settings,
+            in_flight: Mutex::default(),
+            gone: Mutex::default(),
+            limited: Mutex::default(),
+        })
     }
 
     /// Whether a message of which it is unknown whether it was sent is sent again.
@@ -58,6 +73,36 @@ impl ChannelAccount {
         }
         in_flight.insert(key.clone(), Vec::new());
         Ok(InFlight { account: Arc::clone(self), key: key.clone() })
+    }
+
+    /// Nothing is sent before `until`: the account is limited, or its credentials are refused.
+    pub fn block(&self, until: Timestamp) {
+        let mut limited = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
+        limited.account = limited.account.max(Some(until));
+    }
+
+    /// Nothing is sent to one chat before `until`.
+    pub fn block_chat(&self, channel_type: ChannelType, platform_id: PlatformId, until: Timestamp) {
+        let mut limited = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
+        let chat = limited.chats.entry((channel_type, platform_id)).or_insert(until);
+        *chat = until.max(*chat);
+    }
+
+    /// Until when nothing may be sent; forgets what is over.
+    pub fn blocked_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let mut limited = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
+        limited.chats.retain(|_, until| *until > now);
+        limited.account = limited.account.filter(|until| *until > now);
+        limited.account
+    }
+
+    /// Until when nothing may be sent to a chat.
+    pub fn chat_blocked_until(&self, destination: &Destination) -> Option<Timestamp> {
+        let limited = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
+        if limited.chats.is_empty() {
+            return None;
+        }
+        limited.chats.get(&(destination.channel_type.clone(), destination.platform_id.clone())).copied()
     }
 
     /// Notes that the platform said a destination is gone, until `until`.

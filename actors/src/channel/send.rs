@@ -8,17 +8,19 @@ use super::adapter::{Attachment, Delivery};
 use super::queue::QueuedDelivery;
 use crate::engine::Engine;
 use crate::engine::quotas::AttachmentPermit;
+use crate::ledger::LedgerError;
 use crate::limits::GONE_DESTINATION_REMEMBERED;
 use crate::model::error::{ErrorClass, LimitScope, Receipt, SendError};
 use crate::model::ids::PathComponent;
 use crate::model::message::DeliveryKey;
 use crate::model::retry::{self, RetryDecision};
 use crate::model::time::Timestamp;
+use crate::report::DeliveryState;
 use crate::session::messages::{Settled, Settlement};
 use crate::settings::MissingAttachment;
 use crate::store::attachments;
 use crate::store::error::StoreError;
-use crate::store::ledger::{Begin, Effect, Outcome};
+use crate::store::ledger::{Begin, Effect, LedgerTransaction, Outcome};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -46,45 +48,48 @@ pub(super) async fn attempt(
     item: QueuedDelivery,
 ) -> Attempted {
     let key = item.key();
-    let in_flight = match account.start_send(&key) {
-        Ok(in_flight) => in_flight,
-        Err(earlier) => {
-            // The task of an earlier life of the channel's actor is still at it.
-            let _ = earlier.await;
-            tell_session(&engine, &item, Settlement::LookAgain).await;
-            return Attempted::Settled;
+    let in_flight = loop {
+        match account.start_send(&key) {
+            Ok(in_flight) => break in_flight,
+            // The task of an earlier life of the channel's actor is still at it. The ledger then says whether
+            // anything is left to do; until it is known, the lane stays where it is.
+            Err(earlier) => drop(earlier.await),
         }
     };
     // The permit lasts as long as the attempt.
-    let (attachments, _permit) = match open_attachments(&engine, &item).await {
-        Ok(opened) => opened,
+    let attachments = match open_attachments(&engine, &item).await {
+        Ok(opened) => Ok(opened),
         Err(NotOpened::Refused(reason)) => {
             return give_up(&engine, &item, ErrorClass::Attachment, reason).await;
         }
         Err(NotOpened::NotNow) => {
             return Attempted::RetryAt { at: engine.now().plus(QUOTA_PAUSE), blocks: None };
         }
+        Err(NotOpened::Unavailable(reason)) => Err(SendError::Unavailable { reason }),
     };
     let now = engine.now();
     if account.is_gone(&item.destination.channel_type, &item.destination.platform_id, now) {
         let reason = "the platform said that this destination is gone".to_owned();
         return give_up(&engine, &item, ErrorClass::DestinationGone, reason).await;
     }
-    match engine
-        .ledger
-        .record_durably({
-            let key = key.clone();
-            move |ledger| ledger.begin_attempt(&key, now)
-        })
-        .await
-    {
+    match begin(&engine, &key, now).await {
         Ok(Begin::Started { attempt, first_due }) => {
             crash_point!("attempt_recorded");
-            let delivery = delivery(&item, attempt, attachments);
-            engine.statistics.count_attempt();
-            let result = call_adapter(&engine, &account, delivery).await;
+            let (result, _permit) = match attachments {
+                Ok((attachments, permit)) => {
+                    engine.statistics.count_attempt();
+                    (call_adapter(&engine, &account, delivery(&item, attempt, attachments)).await, permit)
+                }
+                Err(unavailable) => (Err(unavailable), None),
+            };
             crash_point!("adapter_answered");
             settle(&engine, &account, &item, in_flight, result, (attempt, first_due)).await
+        }
+        Ok(Begin::NotYet(at)) => Attempted::RetryAt { at, blocks: None },
+        Ok(Begin::Refused(DeliveryState::Sending)) => {
+            // We hold the mark, so nobody is sending it: an attempt ended without a record.
+            let error = SendError::Ambiguous { reason: "an attempt ended without a record".to_owned() };
+            settle(&engine, &account, &item, in_flight, Err(error), (1, now)).await
         }
         Ok(Begin::Refused(_) | Begin::Unknown) => {
             tell_session(&engine, &item, Settlement::LookAgain).await;
@@ -97,6 +102,22 @@ pub(super) async fn attempt(
             Attempted::RetryAt { at: engine.now().plus(UNRECORDED_ATTEMPT_PAUSE), blocks: None }
         }
     }
+}
+
+/// Records the attempt. After an error it may be in the ledger all the same, when only the disk has failed: then
+/// it is taken back, for as long as that takes.
+async fn begin(engine: &Engine, key: &DeliveryKey, now: Timestamp) -> Result<Begin, LedgerError> {
+    let inside = key.clone();
+    let begun = engine.ledger.record_durably(move |ledger| ledger.begin_attempt(&inside, now)).await;
+    if begun.is_err() {
+        engine
+            .record_until_done(&key.session_id, &key.message_id, "attempt not taken back yet", || {
+                let (inside, now) = (key.clone(), engine.now());
+                move |ledger: &mut LedgerTransaction<'_>| ledger.abandon_attempt(&inside, now)
+            })
+            .await;
+    }
+    begun
 }
 
 async fn call_adapter(
@@ -250,12 +271,14 @@ fn idempotency_key(key: &DeliveryKey) -> Arc<str> {
     Arc::from(text)
 }
 
-/// Why the attachments of a message are not there.
+/// Why a message's attachments could not be opened.
 enum NotOpened {
     /// Never: one is missing, refused or too large.
     Refused(String),
     /// The session sends as many already as it may.
     NotNow,
+    /// The host could not: it may have run out of descriptors.
+    Unavailable(String),
 }
 
 type OpenAttachments = (Vec<Attachment>, Option<AttachmentPermit>);
@@ -268,12 +291,12 @@ async fn open_attachments(engine: &Arc<Engine>, item: &QueuedDelivery) -> Result
     engine
         .blocking
         .run(move || {
-            let attachments = open_declared_files(&engine_inside, &item).map_err(NotOpened::Refused)?;
+            let attachments = open_declared_files(&engine_inside, &item)?;
             let permit = take_permit(&engine_inside, &item, &attachments)?;
             Ok((attachments, Some(permit)))
         })
         .await
-        .unwrap_or_else(|error| Err(NotOpened::Refused(error.to_string())))
+        .unwrap_or_else(|error| Err(NotOpened::Unavailable(error.to_string())))
 }
 
 fn take_permit(
@@ -293,34 +316,43 @@ fn take_permit(
     permit.ok_or(NotOpened::NotNow)
 }
 
-fn open_declared_files(engine: &Engine, item: &QueuedDelivery) -> Result<Vec<Attachment>, String> {
+fn open_declared_files(engine: &Engine, item: &QueuedDelivery) -> Result<Vec<Attachment>, NotOpened> {
     let limits = &engine.settings.limits;
+    let too_large = |reason: String| Err(NotOpened::Refused(reason));
     if item.files.len() > limits.attachments_max {
-        return Err(format!("{} attachments, the limit is {}", item.files.len(), limits.attachments_max));
+        return too_large(format!(
+            "{} attachments, the limit is {}",
+            item.files.len(),
+            limits.attachments_max
+        ));
     }
     let directory = engine
         .sessions_root
         .session(&item.agent_group_id, &item.session_id)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| not_opened(&error, error.to_string()))?;
     let mut attachments = Vec::with_capacity(item.files.len());
     let mut total = 0_u64;
     for declared in item.files.iter() {
-        limits.check_attachment_name(declared)?;
+        limits.check_attachment_name(declared).map_err(NotOpened::Refused)?;
         let opened = open_declared_file(&directory, item, declared);
         let (name, file, size) = match opened {
             Ok(opened) => opened,
-            Err(_) if engine.settings.missing_attachment == MissingAttachment::SendWithout => continue,
-            Err(reason) => return Err(reason),
+            Err(NotOpened::Refused(_))
+                if engine.settings.missing_attachment == MissingAttachment::SendWithout =>
+            {
+                continue;
+            }
+            Err(error) => return Err(error),
         };
         total = total.saturating_add(size);
         if size > limits.attachment_bytes_max {
-            return Err(format!(
+            return too_large(format!(
                 "attachment {declared:?} has {size} bytes, the limit is {}",
                 limits.attachment_bytes_max
             ));
         }
         if total > limits.attachments_total_bytes_max {
-            return Err(format!(
+            return too_large(format!(
                 "attachments have more than {} bytes together",
                 limits.attachments_total_bytes_max
             ));
@@ -330,17 +362,25 @@ fn open_declared_files(engine: &Engine, item: &QueuedDelivery) -> Result<Vec<Att
     Ok(attachments)
 }
 
+fn not_opened(error: &StoreError, reason: String) -> NotOpened {
+    match error {
+        StoreError::Io { .. } | StoreError::Busy(_) => NotOpened::Unavailable(reason),
+        _ => NotOpened::Refused(reason),
+    }
+}
+
 fn open_declared_file(
     directory: &crate::store::session_dir::SessionDir,
     item: &QueuedDelivery,
     declared: &str,
-) -> Result<(PathComponent, std::fs::File, u64), String> {
-    let refused = |reason: &dyn std::fmt::Display| format!("attachment {declared:?}: {reason}");
+) -> Result<(PathComponent, std::fs::File, u64), NotOpened> {
+    let in_words = |reason: &dyn std::fmt::Display| format!("attachment {declared:?}: {reason}");
+    let refused = |reason: &dyn std::fmt::Display| NotOpened::Refused(in_words(reason));
     let name = PathComponent::new(declared).map_err(|error| refused(&error))?;
     let folder = item.message_id.path_component().map_err(|error| refused(&error))?;
     match attachments::open_outbox_file(directory, &folder, &name) {
         Ok((file, size)) => Ok((name, file, size)),
         Err(StoreError::Missing(_)) => Err(refused(&"the file does not exist")),
-        Err(error) => Err(refused(&error)),
+        Err(error) => Err(not_opened(&error, in_words(&error))),
     }
 }

@@ -8,7 +8,8 @@ use crate::sweep::SweepActor;
 use crate::task_scheduler::TaskSchedulerActor;
 use actix::Addr;
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// The addresses of one relay's actors.
 #[derive(Default)]
@@ -27,6 +28,8 @@ pub struct LivingSession {
     pub address: Addr<SessionActor>,
     /// Which of the session's lives it is.
     pub incarnation: u64,
+    /// Messages that the registry has forwarded to it. Kept here, so that a new registry goes on counting.
+    pub forwarded: Arc<AtomicU64>,
 }
 
 macro_rules! single {

@@ -180,13 +180,15 @@ impl RelayBuilder {
             actions: self.actions,
             action_policy: self.action_policy.unwrap_or_else(|| Arc::new(AllowEveryAction)),
             exits,
+            ends: Default::default(),
             stopping: Default::default(),
+            lock: Mutex::new(Some(lock)),
             snapshot: RwLock::new(Arc::new(snapshot)),
             incarnations: Default::default(),
         });
         begin_incarnation(&engine).await?;
         let root = launch(&engine, exit_receiver, with_work);
-        Ok(Relay { shared: Arc::new(Shared { engine, root, lock: Mutex::new(Some(lock)) }) })
+        Ok(Relay { shared: Arc::new(Shared { engine, root }) })
     }
 }
 
@@ -209,7 +211,7 @@ fn launch(
     exits: tokio::sync::mpsc::UnboundedReceiver<crate::supervise::exit_guard::Exit>,
     with_work: Vec<crate::model::ids::SessionId>,
 ) -> actix_rt::task::JoinHandle<()> {
-    SweepActor::launch(engine);
+    SweepActor::launch(engine, None);
     let root = actix_rt::spawn(root::run(Arc::clone(engine), exits));
     TaskSchedulerActor::launch(engine);
     for account in engine.channels.all() {

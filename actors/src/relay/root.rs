@@ -25,23 +25,16 @@ pub(super) async fn run(engine: Arc<Engine>, mut exits: UnboundedReceiver<Exit>)
             };
             // Ends that are reported meanwhile wait in the channel.
             tokio::time::sleep(delay).await;
-            SweepActor::launch(&engine);
+            SweepActor::launch(&engine, Some(exit.token));
             continue;
         }
+        // When the supervisor dies before it has dealt with this, its successor finds it here.
+        engine.ends.add(&exit);
         let mut undelivered = Some(exit);
-        while let Some(exit) = undelivered.take() {
-            let Some(sweep) = engine.directory.sweep() else {
-                // The supervisor has died and its end is behind this one in the channel.
-                SweepActor::launch(&engine);
-                undelivered = Some(exit);
-                continue;
-            };
+        while let (Some(exit), Some(sweep)) = (undelivered.take(), engine.directory.sweep()) {
             match sweep.try_send(ActorEnded { exit }) {
-                Ok(()) => {}
-                Err(actix::dev::SendError::Closed(message)) => {
-                    engine.directory.set_sweep(None);
-                    undelivered = Some(message.exit);
-                }
+                // The end of a closed supervisor is behind this one in the channel.
+                Ok(()) | Err(actix::dev::SendError::Closed(_)) => {}
                 Err(actix::dev::SendError::Full(message)) => {
                     tokio::task::yield_now().await;
                     undelivered = Some(message.exit);

@@ -3,6 +3,7 @@
 use super::step::{OwnedStore, StepContext, StepError};
 use crate::limits::IMPORT_BYTES_MAX;
 use crate::model::ids::MessageId;
+use crate::model::message::Lane;
 use crate::model::time::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::inbound::{self, ProjectedStatus};
@@ -150,6 +151,51 @@ fn settled_rows(
             return Ok((low_water_seq, imported));
         }
     }
+}
+
+/// Finds out which of the messages that wait another host has dealt with since this one was last here.
+///
+/// Of system actions only failed ones count: one that was applied is recognised when it is applied again.
+pub(super) async fn adopt(context: &StepContext, store: &mut Option<OwnedStore>) -> Result<(), StepError> {
+    let adopted = context.with_store(store, dealt_with_elsewhere).await?;
+    if adopted.is_empty() {
+        return Ok(());
+    }
+    slog::info!(context.engine.logger, "another host has delivered messages"; "session" => %context.session,
+        "count" => adopted.len());
+    let (session, now) = (context.session.clone(), context.engine.now());
+    let adopt =
+        context.engine.ledger.record_durably(move |ledger| ledger.adopt_deliveries(&session, &adopted, now));
+    Ok(adopt.await?)
+}
+
+fn dealt_with_elsewhere(
+    store: &mut SessionStore,
+    context: &StepContext,
+) -> Result<Vec<ImportedDelivery>, StoreError> {
+    let waiting = context.engine.ledger_reader.waiting(&context.session)?;
+    if waiting.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<MessageId> = waiting.iter().map(|delivery| delivery.message_id.clone()).collect();
+    let delivered = match store.inbound() {
+        Ok(inbox) => inbound::delivered_among(inbox, &ids)?,
+        Err(StoreError::Missing(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let system_lane = Lane::System.key();
+    let adopted = waiting.into_iter().filter_map(|delivery| {
+        let failed = match delivered.get(&delivery.message_id)? {
+            ProjectedStatus::Delivered if delivery.lane_key == system_lane => return None,
+            ProjectedStatus::Delivered => false,
+            // A message that was given up here and is replayed has such a row too.
+            ProjectedStatus::Failed if !delivery.is_untouched => return None,
+            ProjectedStatus::Failed => true,
+        };
+        let (message_id, seq) = (delivery.message_id, delivery.seq);
+        Some(ImportedDelivery { message_id, seq, platform_message_id: None, failed })
+    });
+    Ok(adopted.collect())
 }
 
 /// What waits for a session, as the ledger knows it.

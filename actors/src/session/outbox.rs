@@ -33,6 +33,7 @@ impl SessionActor {
     pub(super) fn hand_out_new(&mut self, report: ReadReport, ctx: &mut Context<Self>) {
         let mut outgoing = Outgoing::new();
         let mut dead = report.unusable;
+        let mut has_scheduled = false;
         for (judged, admitted) in report.rows {
             let lane_key: Arc<str> = Arc::from(judged.lane.key());
             match admitted {
@@ -52,7 +53,7 @@ impl SessionActor {
             self.backlog += 1;
             if let Some(due) = judged.due {
                 self.next_scheduled = Some(self.next_scheduled.map_or(due, |earliest| earliest.min(due)));
-                self.todo.upkeep = true;
+                has_scheduled = true;
                 continue;
             }
             if self.windows.admit(&lane_key, &judged.row.id, judged.content_bytes()) {
@@ -61,6 +62,9 @@ impl SessionActor {
         }
         self.engine().statistics.count_dead(dead);
         self.note_projections(dead, ctx);
+        if has_scheduled {
+            self.arm();
+        }
         self.send_out(outgoing, ctx);
     }
 
@@ -77,6 +81,10 @@ impl SessionActor {
             listed.iter().map(|(judged, _)| (judged.row.id.clone(), judged.content_bytes())).collect();
         let chosen = self.windows.refill(&lane, &sizes, complete);
         self.todo.refill.extend(self.windows.take_starved());
+        if !complete && !dead.is_empty() {
+            // The dead took the place of others on this page.
+            self.todo.refill.insert(Arc::clone(&lane));
+        }
         let mut outgoing = Outgoing::new();
         for (judged, not_before) in listed {
             if chosen.contains(&judged.row.id) {
@@ -97,7 +105,7 @@ impl SessionActor {
         let Judged { row, verdict, files, .. } = judged;
         let content = row.content.clone().unwrap_or_else(|_| Arc::from(""));
         match verdict {
-            Verdict::System => self.actions.push_back(row),
+            Verdict::System => self.actions.push(row),
             Verdict::Channel(destination) => {
                 let account = self.engine().channels.serving(&destination.channel_type).name.clone();
                 outgoing.entry(account).or_default().push(QueuedDelivery {
@@ -135,16 +143,27 @@ impl SessionActor {
 
     fn send_out(&mut self, outgoing: Outgoing, ctx: &mut Context<Self>) {
         for (account, items) in outgoing {
-            let message = Enqueue { items, _token: self.engine().activity.token() };
-            let sent = self
-                .engine()
-                .directory
-                .channel(&account)
-                .is_some_and(|channel| channel.try_send(message).is_ok());
-            if !sent {
+            let channel = self.engine().directory.channel(&account);
+            let known = self.channels.get(&account);
+            let is_new = known.is_some() && known != channel.as_ref();
+            if is_new {
+                // What the former actor had must come first.
+                self.channel_lost(&account);
+            }
+            let sent = channel.as_ref().is_some_and(|channel| {
+                let message = Enqueue { items, _token: self.engine().activity.token() };
+                !is_new && channel.try_send(message).is_ok()
+            });
+            match channel {
+                Some(channel) => self.channels.insert(account.clone(), channel),
+                None => self.channels.remove(&account),
+            };
+            if !sent && !is_new {
+                // At once, or a later message would overtake these.
+                let lanes = self.lose_lanes(&account);
                 let token = self.engine().activity.token();
                 ctx.run_later(CHANNEL_RETRY_PAUSE, move |actor, ctx| {
-                    actor.channel_lost(&account);
+                    actor.todo.refill.extend(lanes);
                     actor.pump(ctx);
                     drop(token);
                 });
@@ -154,12 +173,16 @@ impl SessionActor {
 
     /// A channel no longer has what it was handed: it is handed in again from the ledger.
     pub(super) fn channel_lost(&mut self, account: &ChannelType) {
+        let lanes = self.lose_lanes(account);
+        self.todo.refill.extend(lanes);
+    }
+
+    fn lose_lanes(&mut self, account: &ChannelType) -> Vec<Arc<str>> {
         let engine = Arc::clone(self.engine());
-        let lanes = self.windows.lose(|lane_key| {
+        self.windows.lose(|lane_key| {
             Lane::channel_type_of(lane_key)
                 .is_some_and(|channel_type| engine.channels.serving(&channel_type).name == *account)
-        });
-        self.todo.refill.extend(lanes);
+        })
     }
 
     /// A message is settled: there is room in its lane.
@@ -173,8 +196,9 @@ impl SessionActor {
 
     fn run_agent_lane(&mut self, lane_key: Arc<str>, ctx: &mut Context<Self>) {
         let now = self.engine().now();
+        let is_stopping = self.engine().is_stopping();
         let Some(lane) = self.agent_lanes.get_mut(&lane_key) else { return };
-        if lane.is_running {
+        if lane.is_running || is_stopping {
             return;
         }
         let Some(first) = lane.queue.front().cloned() else {

@@ -1,27 +1,17 @@
-//! Decides which step comes next, and what a failed one means.
+//! Decides which step comes next.
 
 use super::read::{ReadReport, RefillReport};
 use super::step::{OwnedStore, StepContext, StepError};
 use super::write::{WriteReport, WriteRequest};
-use super::{SessionActor, Trouble, open, outbox, read, upkeep, write};
+use super::{SessionActor, open, outbox, read, upkeep, write};
 use crate::limits::PROJECTION_DELAY;
-use crate::model::message::OutboundRow;
-use crate::model::staleness::AgentState;
 use crate::registry::SessionIdle;
 use crate::session::messages::LookReason;
-use crate::store::error::StoreError;
-use crate::task_scheduler::{Arm, PlanActions, PlannedAction};
+use crate::task_scheduler::Arm;
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
-use std::time::Duration;
 
 /// Outcomes that are projected without waiting for more.
 const PROJECTIONS_WITHOUT_DELAY: usize = 64;
-/// System actions in one transaction.
-const ACTIONS_PER_WRITE_MAX: usize = 64;
-/// First pause after a failed step; it doubles.
-const TROUBLE_PAUSE_BASE: Duration = Duration::from_millis(200);
-/// Failed tries that count as a passing disturbance.
-const PASSING_TRIES_MAX: u32 = 4;
 
 /// The kinds of step. Trouble with one does not stop the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +27,7 @@ pub(super) enum StepKind {
 impl SessionActor {
     /// Starts the next step, if there is something to do and none is running.
     pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
+        self.plan_actions(ctx);
         if !self.step_is_running {
             match self.next_step() {
                 Some(step) => self.start(step, ctx),
@@ -46,16 +37,19 @@ impl SessionActor {
                 }
             }
         }
+        self.refuse_accepts_in_trouble();
         self.update_busy();
     }
 
     fn next_step(&self) -> Option<StepKind> {
+        // A relay that shuts down takes nothing new in; what was delivered is still told.
+        let takes_in = !self.engine().is_stopping();
         let wanted = [
-            (StepKind::Survey, self.todo.survey),
+            (StepKind::Survey, self.todo.survey && takes_in),
             (StepKind::Write, self.must_write()),
-            (StepKind::Refill, !self.todo.refill.is_empty()),
-            (StepKind::Read, self.todo.read && !self.backlog_is_full()),
-            (StepKind::Upkeep, self.todo.upkeep),
+            (StepKind::Refill, !self.todo.refill.is_empty() && takes_in),
+            (StepKind::Read, self.todo.read && takes_in && !self.backlog_is_full()),
+            (StepKind::Upkeep, self.todo.upkeep && takes_in),
         ];
         let step = wanted.into_iter().find(|(step, is_wanted)| *is_wanted && !self.is_pausing(*step))?.0;
         if self.store.is_some() && self.progress.is_some() {
@@ -89,10 +83,10 @@ impl SessionActor {
             && (self.todo.projections_are_due
                 || self.todo.projections >= PROJECTIONS_WITHOUT_DELAY
                 || self.windows.outstanding() == 0);
-        projections || !self.actions.is_empty() || !self.accepts.is_empty()
+        projections || self.actions.are_planned() || !self.accepts.is_empty()
     }
 
-    fn is_pausing(&self, step: StepKind) -> bool {
+    pub(super) fn is_pausing(&self, step: StepKind) -> bool {
         self.troubles.get(&step).is_some_and(|trouble| trouble.is_pausing)
     }
 
@@ -103,7 +97,14 @@ impl SessionActor {
             }
             StepKind::Survey => {
                 self.todo.survey = false;
-                self.run(step, ctx, async |context, _| open::survey(context).await, Self::surveyed);
+                let adopting = self.todo.adopting;
+                let survey = async move |context: &StepContext, store: &mut Option<OwnedStore>| {
+                    if adopting {
+                        open::adopt(context, store).await?;
+                    }
+                    open::survey(context).await
+                };
+                self.run(step, ctx, survey, Self::surveyed);
             }
             StepKind::Write => self.start_write(ctx),
             StepKind::Refill => {
@@ -203,11 +204,9 @@ impl SessionActor {
     fn start_write(&mut self, ctx: &mut Context<Self>) {
         let projections = std::mem::take(&mut self.todo.projections);
         self.todo.projections_are_due = false;
-        let rows: Vec<OutboundRow> = self.actions.iter().take(ACTIONS_PER_WRITE_MAX).cloned().collect();
+        let actions = self.actions.next();
         let accepts = self.accepts.drain(..).collect();
         let write = async move |context: &StepContext, store: &mut Option<OwnedStore>| {
-            let planned = plan(context, &rows).await?;
-            let actions = rows.into_iter().zip(planned).collect();
             write::write(context, store, WriteRequest { actions, accepts }).await
         };
         let wrote = move |actor: &mut Self, report: WriteReport, ctx: &mut Context<Self>| {
@@ -220,7 +219,7 @@ impl SessionActor {
 
     fn written(&mut self, report: WriteReport, ctx: &mut Context<Self>) {
         for message in &report.settled_actions {
-            self.actions.retain(|row| row.id != *message);
+            self.actions.settled(message);
             self.message_settled(&outbox::system_lane_key(), message);
         }
         // New tasks change what is due; a message from another agent wakes.
@@ -242,10 +241,16 @@ impl SessionActor {
         self.todo.projections += count;
     }
 
-    fn arm(&self) {
+    /// Says when the session is due next. What has become due meanwhile is looked at now.
+    pub(super) fn arm(&mut self) {
         let now = self.engine().now();
-        let ahead = |at: &crate::model::time::Timestamp| *at > now;
-        let at = [self.next_scheduled, self.next_task_due].into_iter().flatten().filter(ahead).min();
+        if self.next_scheduled.take_if(|at| *at <= now).is_some() {
+            self.todo.survey = true;
+        }
+        if self.next_task_due.take_if(|at| *at <= now).is_some() {
+            self.todo.upkeep = true;
+        }
+        let at = [self.next_scheduled, self.next_task_due].into_iter().flatten().min();
         let message = Arm { session_id: self.context.session.clone(), at };
         if let Some(scheduler) = self.engine().directory.task_scheduler() {
             // A scheduler that is down has every session looked at again when it is back.
@@ -253,152 +258,13 @@ impl SessionActor {
         }
     }
 
-    fn trouble_ended(&mut self, kind: StepKind) {
-        if self.troubles.remove(&kind).is_some() && self.troubles.is_empty() {
-            if self.engine().may_warn(&self.context.session) {
-                slog::info!(self.engine().logger, "session is served again";
-                    "session" => %self.context.session);
-            }
-            self.record_quarantine(None);
-        }
-    }
-
-    fn failed(&mut self, kind: StepKind, error: StepError, ctx: &mut Context<Self>) {
-        // What the step was to do is found again from the ledger and the files.
-        match kind {
-            StepKind::Open => {}
-            StepKind::Survey | StepKind::Refill | StepKind::Write => self.todo.survey = true,
-            StepKind::Read => self.todo.read = true,
-            StepKind::Upkeep => self.todo.upkeep = true,
-        }
-        if matches!(kind, StepKind::Open | StepKind::Write) {
-            self.refuse_accepts(&error.to_string());
-        }
-        if let (StepKind::Open, StepError::Store(StoreError::Missing(_))) = (kind, &error) {
-            // A session without a folder has nothing to deliver.
-            self.todo = super::Todo::default();
-            return;
-        }
-        if let Some(store) = &mut self.store {
-            store.close();
-        }
-        let is_hot_journal = matches!(error, StepError::Store(StoreError::HotJournal(_)));
-        let reason = error.to_string();
-        let is_known = self.troubles.values().any(|trouble| trouble.reason == reason);
-        let trouble = self.troubles.entry(kind).or_insert_with(|| Trouble {
-            reason: String::new(),
-            tries: 0,
-            is_pausing: false,
-            may_pass: error.is_transient(),
-        });
-        trouble.tries += 1;
-        let is_first_try = trouble.tries == 1;
-        trouble.is_pausing = true;
-        trouble.may_pass = error.is_transient() && trouble.tries <= PASSING_TRIES_MAX;
-        trouble.reason.clone_from(&reason);
-        let pause = TROUBLE_PAUSE_BASE * 2_u32.pow(trouble.tries.min(16) - 1);
-        let pause = pause.min(self.engine().settings.sweep_interval).max(TROUBLE_PAUSE_BASE);
-        if !is_known {
-            if self.engine().may_warn(&self.context.session) {
-                slog::warn!(self.engine().logger, "session is in trouble"; "session" => %self.context.session,
-                    "step" => ?kind, "error" => &reason);
-            }
-            self.record_quarantine(Some(reason));
-        }
-        if is_hot_journal {
-            // A crafted journal stays hot whatever is done: after the first try its session waits like others.
-            self.roll_back(kind, is_first_try, ctx);
-        }
-        ctx.run_later(pause, move |actor, ctx| actor.end_pause(kind, ctx));
-    }
-
-    /// Why nothing can be put into this session's inbox at the moment.
-    pub(super) fn closed_inbox(&self) -> Option<String> {
-        let pausing = [StepKind::Open, StepKind::Write].iter().filter_map(|step| self.troubles.get(step));
-        pausing.filter(|trouble| trouble.is_pausing).map(|trouble| trouble.reason.clone()).next()
-    }
-
-    /// Answers the agents whose messages wait here. They try again: a session in trouble holds up nobody.
-    fn refuse_accepts(&mut self, reason: &str) {
-        for message in self.accepts.drain(..) {
-            message.refuse(reason);
-        }
-    }
-
-    /// Forgets all pauses: an operator says that the trouble is over.
-    pub(super) fn release(&mut self) {
-        for trouble in self.troubles.values_mut() {
-            trouble.is_pausing = false;
-            trouble.tries = 0;
-            // Recorded again if it is still there.
-            trouble.reason.clear();
-        }
-        self.backlog_is_stuck = false;
-    }
-
-    fn end_pause(&mut self, kind: StepKind, ctx: &mut Context<Self>) {
-        if let Some(trouble) = self.troubles.get_mut(&kind) {
-            trouble.is_pausing = false;
-        }
-        self.pump(ctx);
-    }
-
-    /// Rolls back what a killed agent left half-written, when no agent runs that could still be at it.
-    fn roll_back(&mut self, kind: StepKind, goes_on_at_once: bool, ctx: &mut Context<Self>) {
-        self.step_is_running = true;
-        let (context, mut store) = (self.context.clone(), self.store.take());
-        let future = async move {
-            let result = roll_back_if_unused(&context, &mut store).await;
-            (store, result)
-        };
-        let ended = future.into_actor(self).map(move |(store, result), actor: &mut Self, ctx| {
-            actor.step_is_running = false;
-            actor.store = store;
-            match result {
-                Ok(true) if goes_on_at_once => {
-                    slog::info!(actor.engine().logger, "rolled back a killed agent's transaction";
-                        "session" => %actor.context.session);
-                    // A journal that is hot again and again must not keep a thread busy: the pause stays then.
-                    match actor.troubles.get(&kind).is_some_and(|trouble| trouble.tries > PASSING_TRIES_MAX) {
-                        true => actor.pump(ctx),
-                        false => actor.end_pause(kind, ctx),
-                    }
-                }
-                Ok(_) => actor.pump(ctx),
-                Err(error) => {
-                    if actor.engine().may_warn(&actor.context.session) {
-                        slog::warn!(actor.engine().logger, "rollback failed";
-                            "session" => %actor.context.session, "error" => %error);
-                    }
-                    actor.pump(ctx);
-                }
-            }
-        });
-        ctx.spawn(ended);
-    }
-
-    fn record_quarantine(&self, reason: Option<String>) {
-        let context = self.context.clone();
-        let token = context.engine.activity.token();
-        actix_rt::spawn(async move {
-            let now = context.engine.now();
-            let (session, group) = (context.session.clone(), context.group.clone());
-            let recorded = context
-                .engine
-                .ledger
-                .record(move |ledger| ledger.set_quarantine(&session, &group, reason.as_deref(), now));
-            if let Err(error) = recorded.await {
-                slog::error!(context.engine.logger, "quarantine not recorded"; "session" => %context.session,
-                    "error" => %error);
-            }
-            drop(token);
-        });
-    }
-
     fn is_busy(&self) -> bool {
         self.step_is_running
+            || self.actions.are_being_planned()
             || self.next_step().is_some()
-            || self.todo.projections > 0 && !self.is_pausing(StepKind::Write)
+            || self.todo.projections > 0
+                && !self.is_blocked(StepKind::Write)
+                && !self.is_blocked(StepKind::Open)
             || self.troubles.values().any(|trouble| trouble.is_pausing && trouble.may_pass)
     }
 
@@ -442,7 +308,13 @@ impl SessionActor {
 impl super::Todo {
     pub(super) fn look(&mut self, reason: LookReason) {
         match reason {
-            LookReason::Hint | LookReason::Sweep => {
+            LookReason::Hint => {
+                self.read = true;
+                self.upkeep = true;
+            }
+            // Whatever went unheard is found by this at the latest.
+            LookReason::Sweep => {
+                self.survey = true;
                 self.read = true;
                 self.upkeep = true;
             }
@@ -461,38 +333,4 @@ impl super::Todo {
             }
         }
     }
-}
-
-async fn plan(context: &StepContext, rows: &[OutboundRow]) -> Result<Vec<PlannedAction>, StepError> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let scheduler = context.engine.directory.task_scheduler().ok_or(StepError::Peer("task scheduler"))?;
-    let request = PlanActions {
-        session_id: context.session.clone(),
-        agent_group_id: context.group.clone(),
-        rows: rows.to_vec(),
-    };
-    scheduler.send(request).await.map_err(|_| StepError::Peer("task scheduler"))
-}
-
-async fn roll_back_if_unused(
-    context: &StepContext,
-    store: &mut Option<OwnedStore>,
-) -> Result<bool, StepError> {
-    let now = context.engine.now();
-    let ceiling = context.engine.settings.claim_stale_after;
-    let is_unused = match upkeep::agent_state(context).await {
-        AgentState::Stopped => true,
-        AgentState::Running { .. } => false,
-        // Nobody knows: an agent without a recent sign of life is taken for dead.
-        AgentState::Unknown => {
-            let heartbeat = context.with_store(store, |store, _| store.directory().heartbeat()).await?;
-            heartbeat.is_none_or(|heartbeat| now.since(heartbeat) > ceiling)
-        }
-    };
-    if is_unused {
-        context.with_store(store, |store, _| store.roll_back_outbound()).await?;
-    }
-    Ok(is_unused)
 }

@@ -139,7 +139,7 @@ fn look(
     let live = inbound::live_ids(inbox, from_rowid, ROWS_MAX)?;
     let ended_runs = inbound::completed_recurring(inbox, ROWS_MAX)?;
     let due_count = inbound::due_count(inbox, now)?;
-    let next_due = inbound::next_due(inbox)?.at;
+    let next_due = inbound::next_due(inbox, now)?.at;
     context.engine.tasks.set(&context.group, &context.session, inbound::count_live_tasks(inbox)?);
     let mut seen = Seen {
         more_runs: ended_runs.len() == ROWS_MAX,
@@ -273,7 +273,7 @@ fn write(
                 }
             }
         }
-        Ok(inbound::next_due(transaction)?.at)
+        Ok(inbound::next_due(transaction, now)?.at)
     })
 }
 

@@ -3,7 +3,7 @@
 
 use super::messages::{AcceptError, AgentMessage};
 use super::step::{OwnedStore, StepContext, StepError};
-use crate::limits::PROJECTIONS_PER_TRANSACTION_MAX;
+use crate::limits::{Limits, PROJECTIONS_PER_TRANSACTION_MAX};
 use crate::model::content;
 use crate::model::error::ErrorClass;
 use crate::model::ids::{MessageId, PathComponent, SessionId};
@@ -253,7 +253,9 @@ fn apply(
     }
     let applied = match planned {
         PlannedAction::Task(change) => apply_task(transaction, change, context, now)?,
-        PlannedAction::Reply(reply) => insert_reply(transaction, reply, now)?,
+        PlannedAction::Reply(reply) => {
+            insert_reply(transaction, reply, &context.engine.settings.limits, now)?
+        }
         PlannedAction::Refused(reason) => Err(reason.clone()),
     };
     let (status, outcome) = match applied {
@@ -346,8 +348,14 @@ fn new_task(change: &TaskChange, task_id: &MessageId) -> NewTask {
 fn insert_reply(
     transaction: &Transaction<'_>,
     reply: &ActionReply,
+    limits: &Limits,
     now: Timestamp,
 ) -> Result<Result<(), String>, StoreError> {
+    let content_bytes_max = usize::try_from(limits.content_bytes_max).unwrap_or(usize::MAX);
+    if let Some(large) = reply.messages.iter().find(|message| message.content.len() > content_bytes_max) {
+        let size = large.content.len();
+        return Ok(Err(format!("the answer has {size} bytes, the limit is {content_bytes_max}")));
+    }
     for message in &reply.messages {
         let Ok(id) = MessageId::new(&message.id) else {
             return Ok(Err(format!("the handler answered with an unusable row id {:?}", message.id)));

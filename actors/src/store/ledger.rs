@@ -19,7 +19,7 @@ pub use admit::{Admission, Admitted, InitialState};
 pub use agents::{AgentArrival, AgentBudget, AgentRequest};
 pub use attempt::{Begin, Effect, Outcome};
 pub use operate::{parse_state, state_of};
-pub use read::{LedgerReader, Left, PendingDelivery, Unprojected};
+pub use read::{LedgerReader, Left, PendingDelivery, Unprojected, WaitingDelivery};
 pub use session::{ImportedDelivery, SessionCursor};
 
 use super::error::StoreError;

@@ -33,7 +33,7 @@ impl fmt::Display for ActorName {
 }
 
 /// An actor's end.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Exit {
     /// Who ended.
     pub name: ActorName,

@@ -53,6 +53,16 @@ pub struct RestartHistory {
 }
 
 impl RestartHistory {
+    /// Whether a death still counts at `now`.
+    pub fn is_recent(&self, policy: &RestartPolicy, now: Timestamp) -> bool {
+        self.deaths.back().is_some_and(|latest| now.since(*latest) < policy.window)
+    }
+
+    /// Whether it has died so often that it was kept away.
+    pub fn is_full(&self, policy: &RestartPolicy) -> bool {
+        self.deaths.len() >= policy.restarts_max
+    }
+
     /// Counts a death at `now` and decides.
     pub fn decide(&mut self, policy: &RestartPolicy, now: Timestamp) -> Restart {
         while self.deaths.front().is_some_and(|oldest| now.since(*oldest) >= policy.window) {

@@ -1,7 +1,7 @@
 //! Runs a relay on a data directory: start, drain, look, stop.
 
 use nanorelay_actors::clock::{SharedClock, SystemClock};
-use nanorelay_actors::relay::Relay;
+use nanorelay_actors::relay::{Relay, RelayBuilder};
 use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, DrainReport};
 use nanorelay_actors::settings::{ChannelSettings, Durability, RetrySchedules, Settings, Watch};
 use nanorelay_actors::testing::MockChannel;
@@ -71,6 +71,16 @@ impl TestHost {
 
     /// Starts a relay that goes on until it is shut down.
     pub async fn start(&self) -> Relay {
+        self.start_with(|builder| builder).await
+    }
+
+    /// The same, with more chosen than a host has fields for.
+    pub async fn start_with(&self, choose: impl FnOnce(RelayBuilder) -> RelayBuilder) -> Relay {
+        choose(self.builder()).start().await.expect("the relay starts")
+    }
+
+    /// A relay that is about to be started.
+    pub fn builder(&self) -> RelayBuilder {
         let mut builder = Relay::builder(&self.data_dir)
             .settings(self.settings.clone())
             .clock(Arc::clone(&self.clock))
@@ -78,7 +88,7 @@ impl TestHost {
         for (channel_type, channel) in &self.channels {
             builder = builder.channel(channel_type, channel.clone(), self.channel_settings.clone());
         }
-        builder.start().await.expect("the relay starts")
+        builder
     }
 
     /// Delivers what is due, and stops.

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 /// The earliest planned work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NextDue {
-    /// The earliest `process_after` of what waits, in the past or in the future; `None` when nothing has one.
+    /// The earliest `process_after` that lies ahead; `None` when none does. What is overdue hides nothing.
     pub at: Option<Timestamp>,
     /// Rows whose `process_after` is not a time. They never run.
     pub unparseable: usize,
@@ -50,12 +50,13 @@ fn each_waking(conn: &Connection, mut see: impl FnMut(Due)) -> Result<(), StoreE
     Ok(())
 }
 
-/// When the earliest of the messages is due that wait for their time. Those without a time are due now and are
+/// When the earliest of the messages is due that wait for their time at `now`. Those that are due already are
 /// counted by [`due_count`] only.
-pub fn next_due(conn: &Connection) -> Result<NextDue, StoreError> {
+pub fn next_due(conn: &Connection, now: Timestamp) -> Result<NextDue, StoreError> {
     let mut next = NextDue::default();
     each_waking(conn, |due| match due {
         Due::Now => {}
+        Due::At(at) if at <= now => {}
         Due::At(at) => next.at = Some(next.at.map_or(at, |earliest| earliest.min(at))),
         Due::Never => next.unparseable += 1,
     })?;

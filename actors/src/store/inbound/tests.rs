@@ -262,13 +262,13 @@ fn times_are_compared_as_instants_in_all_three_forms() {
             conn.execute_batch("DELETE FROM messages_in").unwrap();
             seed_row(&conn, "a", 2);
             conn.execute("UPDATE messages_in SET process_after = ?1", [process_after]).unwrap();
-            let next = next_due(&conn).unwrap();
+            let next = next_due(&conn, NOW).unwrap();
             (due_count(&conn, NOW).unwrap(), next.at.is_some(), next.unparseable)
         };
         // Now is 2026-11-22 07:47:15.501 UTC. As text, the second would be late and the fourth early.
-        assert_eq!(due_after("2026-11-22 07:47:15"), (1, true, 0));
-        assert_eq!(due_after("2026-11-22T07:47:15.501Z"), (1, true, 0));
-        assert_eq!(due_after("2026-11-22T09:47:15+02:00"), (1, true, 0));
+        assert_eq!(due_after("2026-11-22 07:47:15"), (1, false, 0));
+        assert_eq!(due_after("2026-11-22T07:47:15.501Z"), (1, false, 0));
+        assert_eq!(due_after("2026-11-22T09:47:15+02:00"), (1, false, 0));
         assert_eq!(due_after("2026-11-22T06:47:16-02:00"), (0, true, 0));
         assert_eq!(due_after("2026-11-22T07:47:15.502Z"), (0, true, 0));
         for unparseable in ["tomorrow 9am", "1795333608", ""] {
@@ -291,8 +291,9 @@ fn only_what_somebody_will_take_is_due() {
     change(&conn, |tx| insert_message(tx, &waits, NOW));
     conn.execute("UPDATE messages_in SET status = 'completed' WHERE id = 'm0'", []).unwrap();
     assert_eq!(due_count(&conn, NOW).unwrap(), 2);
-    assert_eq!(next_due(&conn).unwrap(), NextDue { at: Some(later), unparseable: 0 });
+    assert_eq!(next_due(&conn, NOW).unwrap(), NextDue { at: Some(later), unparseable: 0 });
     assert_eq!(due_count(&conn, later).unwrap(), 3);
+    assert_eq!(next_due(&conn, later).unwrap().at, None, "what is due is not planned any more");
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub enum Begin {
         /// When the message was first due.
         first_due: Timestamp,
     },
+    /// The message may not be tried before that time.
+    NotYet(Timestamp),
     /// The message is not waiting to be sent.
     Refused(DeliveryState),
     /// The ledger does not know the message.
@@ -104,6 +106,7 @@ impl LedgerTransaction<'_> {
                 "UPDATE deliveries SET state = 'sending', attempts = attempts + 1, next_attempt_at = NULL,
                    updated_at = ?3
                  WHERE session_id = ?1 AND message_id = ?2 AND state IN ('queued', 'retrying')
+                   AND (next_attempt_at IS NULL OR next_attempt_at <= ?3)
                  RETURNING attempts, first_due_at",
             )?
             .query_row(params![key.session_id.as_str(), key.message_id.as_str(), now.as_ms()], |row| {
@@ -113,7 +116,31 @@ impl LedgerTransaction<'_> {
         if let Some(started) = started {
             return Ok(started);
         }
-        Ok(self.state_of(&key.session_id, &key.message_id)?.map_or(Begin::Unknown, Begin::Refused))
+        self.transaction
+            .prepare_cached(
+                "SELECT state, next_attempt_at FROM deliveries WHERE session_id = ?1 AND message_id = ?2",
+            )?
+            .query_row(params![key.session_id.as_str(), key.message_id.as_str()], |row| {
+                let at = row.get::<_, Option<i64>>(1)?.map(Timestamp::from_ms);
+                Ok(match (super::state_of(row, 0)?, at) {
+                    (DeliveryState::Queued | DeliveryState::Retrying, Some(at)) => Begin::NotYet(at),
+                    (state, _) => Begin::Refused(state),
+                })
+            })
+            .optional()
+            .map(|found| found.unwrap_or(Begin::Unknown))
+            .map_err(StoreError::from)
+    }
+
+    /// Takes back the record of an attempt that was not made.
+    pub fn abandon_attempt(&mut self, key: &DeliveryKey, now: Timestamp) -> Result<(), StoreError> {
+        self.transaction
+            .prepare_cached(
+                "UPDATE deliveries SET state = 'queued', attempts = attempts - 1, updated_at = ?3
+                 WHERE session_id = ?1 AND message_id = ?2 AND state = 'sending'",
+            )?
+            .execute(params![key.session_id.as_str(), key.message_id.as_str(), now.as_ms()])?;
+        Ok(())
     }
 
     /// Records how it ended. A message that was settled otherwise meanwhile keeps its first outcome:

@@ -30,6 +30,19 @@ pub struct PendingDelivery {
     pub next_attempt_at: Option<Timestamp>,
 }
 
+/// A message that waits, as another host may have found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingDelivery {
+    /// The message.
+    pub message_id: MessageId,
+    /// Its position.
+    pub seq: i64,
+    /// Its lane.
+    pub lane_key: String,
+    /// Whether it was never tried and never given up.
+    pub is_untouched: bool,
+}
+
 /// A settled message of which `inbound.db` does not know yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unprojected {
@@ -105,6 +118,28 @@ impl LedgerReader {
                      WHERE session_id = ?1 AND state IN ('queued','sending','retrying')",
                 )?
                 .query_map([session.as_str()], |row| row.get(0))?
+                .collect()
+        })
+    }
+
+    /// The messages of a session that wait, and whether they were never tried nor settled before: another host may
+    /// have dealt with them.
+    pub fn waiting(&self, session: &SessionId) -> Result<Vec<WaitingDelivery>, StoreError> {
+        self.with(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT message_id, seq, lane, attempts = 0 AND error_class IS NULL FROM deliveries
+                     WHERE session_id = ?1 AND state IN ('queued','sending','retrying') AND state <> 'sending'
+                     ORDER BY seq",
+                )?
+                .query_map([session.as_str()], |row| {
+                    Ok(WaitingDelivery {
+                        message_id: message_id(row, 0)?,
+                        seq: row.get(1)?,
+                        lane_key: row.get(2)?,
+                        is_untouched: row.get(3)?,
+                    })
+                })?
                 .collect()
         })
     }

@@ -30,6 +30,20 @@ pub struct ImportedDelivery {
     pub failed: bool,
 }
 
+type InLedger = (&'static str, Option<&'static str>, Option<&'static str>, Option<&'static str>);
+
+impl ImportedDelivery {
+    /// State, effect, error class and error.
+    fn in_ledger(&self) -> InLedger {
+        if self.failed {
+            let reason = "marked as failed by an earlier host";
+            ("dead", None, Some(ErrorClass::Imported.as_str()), Some(reason))
+        } else {
+            ("delivered", Some("imported"), None, None)
+        }
+    }
+}
+
 impl LedgerTransaction<'_> {
     /// Counts a start of the host. Attempts that a former incarnation left unfinished become `ambiguous`, or
     /// `queued` again where `may_resend` says for their channel type that a second send is allowed.
@@ -119,16 +133,39 @@ impl LedgerTransaction<'_> {
              VALUES (?1, ?2, ?3, 'imported', 'imported', ?4, ?5, ?6, ?7, ?8, ?9, ?9)",
         )?;
         for delivery in imported {
-            let (state, effect, class, reason) = if delivery.failed {
-                let reason = "marked as failed by an earlier host";
-                ("dead", None, Some(ErrorClass::Imported.as_str()), Some(reason))
-            } else {
-                ("delivered", Some("imported"), None, None)
-            };
+            let (state, effect, class, reason) = delivery.in_ledger();
             insert.execute(params![
                 session.as_str(),
                 delivery.message_id.as_str(),
                 delivery.seq,
+                state,
+                effect,
+                class,
+                reason,
+                delivery.platform_message_id,
+                now.as_ms(),
+            ])?;
+        }
+        Ok(())
+    }
+
+    /// Records that another host dealt with messages that wait here.
+    pub fn adopt_deliveries(
+        &mut self,
+        session: &SessionId,
+        adopted: &[ImportedDelivery],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut update = self.transaction.prepare_cached(
+            "UPDATE deliveries SET state = ?3, effect = ?4, error_class = ?5, error = ?6, platform_message_id = ?7,
+               next_attempt_at = NULL, projected = 1, updated_at = ?8
+             WHERE session_id = ?1 AND message_id = ?2 AND state IN ('queued', 'retrying')",
+        )?;
+        for delivery in adopted {
+            let (state, effect, class, reason) = delivery.in_ledger();
+            update.execute(params![
+                session.as_str(),
+                delivery.message_id.as_str(),
                 state,
                 effect,
                 class,
