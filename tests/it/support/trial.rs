@@ -110,6 +110,14 @@ impl Trial {
         self
     }
 
+    /// Lets a message for which there is no channel wait for longer than a run takes, so that no run ends in the
+    /// middle of a try.
+    pub fn rarely_try_what_has_no_channel(mut self) -> Self {
+        let schedule = &mut self.host.settings.retry.unavailable;
+        (schedule.base, schedule.delay_max) = (Duration::from_secs(3600), Duration::from_secs(3600));
+        self
+    }
+
     /// Runs a relay on the directory, and then another one.
     pub async fn run(self) -> Ended {
         let Self { world, host } = self;
