@@ -214,7 +214,7 @@ async fn run_handler(engine: &Engine, name: &str, request: ActionRequest) -> Pla
     let Some(handler) = engine.actions.get(name) else {
         return PlannedAction::Refused(format!("this host knows no action {name:?}"));
     };
-    let message_id: MessageId = request.message_id.clone();
+    let (session, message_id) = (request.session_id.clone(), request.message_id.clone());
     // A task of its own, so that a panic in a handler, or in the policy, refuses one action and no more.
     let (policy, action) = (Arc::clone(&engine.action_policy), name.to_owned());
     let mut handling = actix_rt::spawn(async move {
@@ -231,7 +231,10 @@ async fn run_handler(engine: &Engine, name: &str, request: ActionRequest) -> Pla
             PlannedAction::Refused(format!("the handler of {name:?} gave no answer within {timeout} s"))
         }
         Ok(Err(_)) => {
-            slog::error!(engine.logger, "action handler panicked"; "action" => name, "msg_id" => %message_id);
+            if engine.may_warn(&session) {
+                slog::error!(engine.logger, "action handler panicked"; "action" => name, "session" => %session,
+                    "msg_id" => %message_id);
+            }
             PlannedAction::Refused(format!("the handler of {name:?} failed"))
         }
     }

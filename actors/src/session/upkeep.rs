@@ -211,13 +211,17 @@ fn agent_session(context: &StepContext) -> AgentSession {
 /// Asks the runtime to wake the session's agent.
 pub(super) async fn wake_agent(context: &StepContext) {
     context.engine.statistics.count_wake();
-    if let Err(error) = context.engine.runtime.wake(&agent_session(context)).await {
+    if let Err(error) = context.engine.runtime.wake(&agent_session(context)).await
+        && context.engine.may_warn(&context.session)
+    {
         slog::warn!(context.engine.logger, "agent not woken"; "session" => %context.session, "error" => %error);
     }
 }
 
 async fn stop_agent(context: &StepContext, reason: &str) {
-    if let Err(error) = context.engine.runtime.stop(&agent_session(context), reason).await {
+    if let Err(error) = context.engine.runtime.stop(&agent_session(context), reason).await
+        && context.engine.may_warn(&context.session)
+    {
         slog::warn!(context.engine.logger, "agent not stopped"; "session" => %context.session, "error" => %error);
     }
 }

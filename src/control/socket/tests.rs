@@ -90,6 +90,11 @@ async fn a_client_lists_and_replays() {
         assert_eq!(client.replay(key("s-1")).unwrap(), 1);
         assert!(matches!(client.replay(key("../s")), Err(ClientError::Refused(_))));
         assert_eq!(client.replay_all(&filter).unwrap(), 7);
+        let quarantined = client.sessions(&SessionFilter { quarantined: true }).unwrap();
+        assert!(quarantined[0].quarantine_reason.is_some(), "{quarantined:?}");
+        assert!(client.sessions(&SessionFilter::default()).unwrap()[0].quarantine_reason.is_none());
+        assert!(client.release("s-1").unwrap() && !client.release("s-2").unwrap());
+        assert!(matches!(client.release("../s"), Err(ClientError::Refused(_))));
         let broken = DeliveryFilter { session_id: Some("broken".to_owned()), ..DeliveryFilter::default() };
         let refused = client.deliveries(&broken).unwrap_err();
         assert_eq!(refused.to_string(), "the ledger is locked");

@@ -170,9 +170,15 @@ impl Battle {
 
     /// The neighbour is served, the host ends in time, and nothing outside was touched or told.
     pub async fn end(self, relay: Relay) {
+        drop(self.end_and_keep(relay).await);
+    }
+
+    /// The same; the data directory stays.
+    pub async fn end_and_keep(self, relay: Relay) -> DataDir {
         self.neighbour_is_served().await;
         within("the shutdown", relay.shutdown(SHUTDOWN_DEADLINE)).await;
         self.assert_canaries();
+        self.data
     }
 
     pub fn assert_canaries(&self) {

@@ -2,7 +2,9 @@
 
 use super::battle::{Battle, within};
 use async_trait::async_trait;
-use nanorelay_actors::relay::Relay;
+use nanorelay_actors::model::ids::SessionId;
+use nanorelay_actors::relay::{Relay, StoppedHost};
+use nanorelay_actors::report::SessionFilter;
 use nanorelay_actors::settings::ChannelSettings;
 use nanorelay_actors::system_action::{
     ActionPolicy, ActionRefused, ActionReply, ActionRequest, SystemActionHandler,
@@ -53,6 +55,27 @@ async fn a_message_beyond_the_sessions_bytes_is_dead() {
     let relay = battle.start().await;
     battle.is_dead(&relay, &id, "attachments have 4 bytes, the limit of a session is 3").await;
     battle.end(relay).await;
+}
+
+#[actix_rt::test]
+async fn a_stopped_host_lists_and_releases_sessions_too() {
+    let battle = Battle::new();
+    std::fs::write(battle.path("outbound.db"), "no database").expect("a file");
+    let relay = battle.start().await;
+    battle.is_quarantined(&relay, "damaged").await;
+    let (path, victim) = (battle.data.path().to_owned(), battle.victim.session_id().to_owned());
+    let data = battle.end_and_keep(relay).await;
+    let stopped = StoppedHost::open(&path).expect("no host runs");
+    let quarantined = stopped.sessions(&SessionFilter { quarantined: true }).expect("the ledger can be read");
+    assert_eq!(quarantined.len(), 1, "{quarantined:?}");
+    assert_eq!(quarantined[0].session_id, victim);
+    let all = stopped.sessions(&SessionFilter::default()).expect("the ledger can be read");
+    assert_eq!(all.len(), 2);
+    let session = SessionId::new(&victim).expect("an id");
+    assert!(stopped.release(&session).expect("released"));
+    assert!(!stopped.release(&session).expect("nothing to release"));
+    assert!(stopped.quarantined().expect("the ledger can be read").is_empty());
+    drop(data);
 }
 
 struct OnlyGood;

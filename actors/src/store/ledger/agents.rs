@@ -168,3 +168,101 @@ impl LedgerTransaction<'_> {
 fn milliseconds(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::ledger::LedgerWriter;
+
+    const MINUTE_MS: i64 = 60_000;
+
+    struct Fixture {
+        _folder: tempfile::TempDir,
+        writer: LedgerWriter,
+    }
+
+    fn session(id: &str) -> SessionId {
+        SessionId::new(id).unwrap()
+    }
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_ms(1_776_000_000_000 + ms)
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let writer = LedgerWriter::open(folder.path()).unwrap();
+            Self { _folder: folder, writer }
+        }
+
+        /// A message from `from` to `to`; sessions and groups have the same names here. Its place in the chain, when it
+        /// may go; it then arrives.
+        fn send(&mut self, from: &str, to: &str, answers: Option<&str>, now_ms: i64) -> Option<u32> {
+            let id = format!("{from}-{to}-{now_ms}");
+            let request = AgentRequest {
+                source: session(from),
+                message: MessageId::new(&id).unwrap(),
+                target: AgentGroupId::new(to).unwrap(),
+                in_reply_to: answers.map(str::to_owned),
+            };
+            let mut transaction = self.writer.transaction().unwrap();
+            let AgentBudget::Allowed { hop } = transaction.agent_budget(&request, 3, 4, at(now_ms)).unwrap()
+            else {
+                return None;
+            };
+            let arrival = AgentArrival {
+                target_session: session(to),
+                inbox_id: id,
+                target_group: request.target,
+                source_session: request.source,
+                source_group: AgentGroupId::new(from).unwrap(),
+                source_message: request.message,
+                hop,
+            };
+            transaction.note_agent_arrival(&arrival, at(now_ms)).unwrap();
+            transaction.commit().unwrap();
+            Some(hop)
+        }
+    }
+
+    #[test]
+    fn a_ring_of_agents_is_a_chain_like_a_pair() {
+        let mut ledger = Fixture::new();
+        assert_eq!(ledger.send("a", "b", None, 1), Some(1));
+        assert_eq!(ledger.send("b", "c", None, 2), Some(2));
+        assert_eq!(ledger.send("c", "a", None, 3), Some(3));
+        assert_eq!(ledger.send("a", "b", None, 4), Some(4));
+        assert_eq!(ledger.send("b", "c", None, 5), None, "the fifth is one too many");
+        let later = 11 * MINUTE_MS;
+        assert_eq!(ledger.send("b", "c", None, later), Some(1), "an old chain is forgotten");
+    }
+
+    #[test]
+    fn an_agent_with_many_clients_answers_each_in_its_own_chain() {
+        let mut ledger = Fixture::new();
+        assert_eq!(ledger.send("old", "helper", None, 1), Some(1));
+        assert_eq!(ledger.send("helper", "old", None, 2), Some(2));
+        assert_eq!(ledger.send("old", "helper", None, 3), Some(3));
+        assert_eq!(ledger.send("new", "helper", None, 4), Some(1));
+        assert_eq!(ledger.send("helper", "old", None, 5), Some(4), "the chain with this client");
+        assert_eq!(ledger.send("helper", "new", None, 6), Some(2));
+        assert_eq!(ledger.send("helper", "third", Some("old-helper-1"), 7), Some(2), "what is answered");
+        assert_eq!(
+            ledger.send("helper", "fourth", Some("invented"), 8),
+            Some(2),
+            "the last one that arrived"
+        );
+    }
+
+    #[test]
+    fn so_many_messages_a_minute_go_to_one_agent() {
+        let mut ledger = Fixture::new();
+        let sent = |ledger: &mut Fixture, to: &str, from_ms: i64| {
+            (from_ms..from_ms + 5).filter(|ms| ledger.send("a", to, None, *ms).is_some()).count()
+        };
+        assert_eq!(sent(&mut ledger, "b", 1), 3);
+        assert_eq!(sent(&mut ledger, "c", 1), 3, "each agent has its own count");
+        assert_eq!(sent(&mut ledger, "b", MINUTE_MS + 10), 3);
+    }
+}
