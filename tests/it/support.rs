@@ -2,6 +2,7 @@
 
 pub mod fixture;
 pub mod host;
+pub mod process;
 pub mod takeover;
 pub mod trial;
 pub mod wait;

@@ -31,6 +31,8 @@ pub(super) async fn open(
     context: &StepContext,
     store: &mut Option<OwnedStore>,
 ) -> Result<OpenedSession, StepError> {
+    // A try that came halfway still holds the lease.
+    *store = None;
     let lease = wait_for_lease(context).await;
     let opener = context.clone();
     let opened = context.engine.blocking.run(move || {
