@@ -241,13 +241,13 @@ struct Unsent {
 impl LivingSession {
     fn forward(&self, message: Forward) -> Result<(), Unsent> {
         let sent = match message {
-            Forward::Look(reason, token) => self.address.try_send(Look { reason, _token: token }).map_err(
-                |error| {
+            Forward::Look(reason, token) => {
+                self.address.try_send(Look { reason, _token: token }).map_err(|error| {
                     let is_full = matches!(error, SendError::Full(_));
                     let Look { reason, _token } = error.into_inner();
                     Unsent { message: Forward::Look(reason, _token), is_full }
-                },
-            ),
+                })
+            }
             Forward::Accept(message) => self.address.try_send(Accept { message }).map_err(|error| {
                 let is_full = matches!(error, SendError::Full(_));
                 Unsent { message: Forward::Accept(error.into_inner().message), is_full }
@@ -348,7 +348,8 @@ impl Handler<SessionEnded> for RegistryActor {
         let entry = self.entries.entry(message.session_id.clone()).or_default();
         entry.is_kept_away = message.keep_away;
         // One that a former registry told to go may have taken something from this one with it.
-        let was_told_to_go = entry.is_retiring && entry.incarnation.is_none_or(|it| it == message.incarnation);
+        let was_told_to_go =
+            entry.is_retiring && entry.incarnation.is_none_or(|it| it == message.incarnation);
         if entry.incarnation.is_none_or(|incarnation| incarnation <= message.incarnation) {
             entry.is_retiring = false;
             entry.incarnation = None;

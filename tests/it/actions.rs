@@ -100,7 +100,10 @@ async fn a_refused_action_is_dead_and_the_agent_is_told_why() {
     let records = relay.deliveries(DeliveryFilter::default()).await.unwrap();
     relay.shutdown(SHUTDOWN_DEADLINE).await;
     assert_eq!((report.applied, report.dead), (0, 1));
-    assert_eq!((records[0].state, records[0].error.as_deref()), (DeliveryState::Dead, Some("not on a Sunday")));
+    assert_eq!(
+        (records[0].state, records[0].error.as_deref()),
+        (DeliveryState::Dead, Some("not on a Sunday"))
+    );
     assert_eq!(told(&agent), [(action, "not on a Sunday".to_owned())]);
     assert_eq!(agent.delivered()[0].status.as_deref(), Some("failed"));
 }

@@ -117,7 +117,10 @@ async fn an_agent_may_write_to_itself_and_to_nobody_without_permission() {
     assert!(received(&other).is_empty());
     for id in [&refused, &nowhere] {
         let record = run.record("sess-a", id).expect("it is listed");
-        assert_eq!((record.state, record.error_class.as_deref()), (DeliveryState::Dead, Some("not_permitted")));
+        assert_eq!(
+            (record.state, record.error_class.as_deref()),
+            (DeliveryState::Dead, Some("not_permitted"))
+        );
     }
 }
 
@@ -148,7 +151,9 @@ async fn files_are_copied_to_where_the_other_agent_finds_them() {
 
     let row = received(&peer).remove(0);
     let content: Value = serde_json::from_str(&row.content).unwrap();
-    for (place, (name, bytes)) in [("a.png", vec![1, 2, 3]), ("b.txt", b"bee".to_vec())].into_iter().enumerate() {
+    for (place, (name, bytes)) in
+        [("a.png", vec![1, 2, 3]), ("b.txt", b"bee".to_vec())].into_iter().enumerate()
+    {
         let attachment = &content["attachments"][place];
         assert_eq!((attachment["name"].as_str(), attachment["type"].as_str()), (Some(name), Some("file")));
         let path = attachment["localPath"].as_str().expect("a path");
@@ -187,7 +192,9 @@ async fn two_agents_that_write_to_each_other_at_once_do_not_wait_for_each_other(
     for (agent, target) in [(&agents[0], "ag-peer"), (&agents[1], "ag-main")] {
         agent.rows((0..EACH).map(|number| RowSpec::text("agent", target, &format!("{number}"))).collect());
     }
-    let run = TestHost::new(data.path()).drain().await;
+    let mut host = TestHost::new(data.path());
+    host.drain_deadline = Duration::from_secs(300);
+    let run = host.drain().await;
     assert_eq!(run.report, DrainReport { routed: 2 * EACH as u64, ..DrainReport::default() });
     let expected: Vec<String> = (0..EACH).map(|number| format!(r#""{number}""#)).collect();
     for agent in &agents {

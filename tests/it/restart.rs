@@ -209,7 +209,8 @@ async fn what_nanoclaw_delivered_meanwhile_is_not_sent_again() {
     let inbound = agent.inbound();
     let delivered = [&ids[50..60], &ids[200..290], &[more][..]].concat();
     for id in &delivered {
-        let row = "INSERT INTO delivered (message_out_id, status, delivered_at) VALUES (?1, ?2, datetime('now'))";
+        let row =
+            "INSERT INTO delivered (message_out_id, status, delivered_at) VALUES (?1, ?2, datetime('now'))";
         let status = if *id == ids[205] { "failed" } else { "delivered" };
         inbound.execute(row, [id.as_str(), status]).unwrap();
     }

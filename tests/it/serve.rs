@@ -145,7 +145,13 @@ async fn a_message_goes_out_at_its_time_and_never_before() {
     slack.assert_exactly_once(&ids);
     for call in slack.calls() {
         let place = ids.iter().position(|id| *id == call.message_id.as_str()).unwrap();
-        assert!(call.started_at >= due[place], "{}: {:?} before {:?}", call.message_id, call.started_at, due[place]);
+        assert!(
+            call.started_at >= due[place],
+            "{}: {:?} before {:?}",
+            call.message_id,
+            call.started_at,
+            due[place]
+        );
     }
     relay.shutdown(SHUTDOWN_DEADLINE).await;
 }

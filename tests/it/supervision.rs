@@ -133,7 +133,7 @@ async fn a_channels_actor_that_dies_again_and_again_keeps_the_order_of_every_lan
     // Every seventh try fails at first: retries are on their way when the actor dies.
     slack.script(move |_| {
         fails += 1;
-        if fails % 7 == 0 { Answer::transient("bad gateway") } else { Answer::slow(Duration::from_millis(1)) }
+        if fails.is_multiple_of(7) { Answer::transient("bad gateway") } else { Answer::slow(Duration::from_millis(1)) }
     });
     host.settings.retry.transient.attempts_max = None;
     let relay = host.start().await;

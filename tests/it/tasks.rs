@@ -169,7 +169,8 @@ async fn a_task_that_pauses_its_own_series_stays_paused() {
         host.drain().await;
         clock.step_ms(24 * 3_600_000);
     }
-    let live: Vec<_> = runs(&agent).into_iter().filter(|run| run.status.as_deref() == Some("pending")).collect();
+    let live: Vec<_> =
+        runs(&agent).into_iter().filter(|run| run.status.as_deref() == Some("pending")).collect();
     assert!(live.is_empty(), "nothing runs while it is paused: {live:?}");
     agent.system(&json!({ "action": "resume_task", "taskId": "task-1" }));
     for _ in 0..2 {

@@ -14,11 +14,11 @@ use crate::model::ids::PathComponent;
 use crate::model::message::DeliveryKey;
 use crate::model::retry::{self, RetryDecision};
 use crate::model::time::Timestamp;
+use crate::report::DeliveryState;
 use crate::session::messages::{Settled, Settlement};
 use crate::settings::MissingAttachment;
 use crate::store::attachments;
 use crate::store::error::StoreError;
-use crate::report::DeliveryState;
 use crate::store::ledger::{Begin, Effect, LedgerTransaction, Outcome};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -100,10 +100,12 @@ async fn begin(engine: &Engine, key: &DeliveryKey, now: Timestamp) -> Result<Beg
     let inside = key.clone();
     let begun = engine.ledger.record_durably(move |ledger| ledger.begin_attempt(&inside, now)).await;
     if begun.is_err() {
-        engine.record_until_done(&key.session_id, &key.message_id, "attempt not taken back yet", || {
-            let (inside, now) = (key.clone(), engine.now());
-            move |ledger: &mut LedgerTransaction<'_>| ledger.abandon_attempt(&inside, now)
-        }).await;
+        engine
+            .record_until_done(&key.session_id, &key.message_id, "attempt not taken back yet", || {
+                let (inside, now) = (key.clone(), engine.now());
+                move |ledger: &mut LedgerTransaction<'_>| ledger.abandon_attempt(&inside, now)
+            })
+            .await;
     }
     begun
 }
@@ -263,10 +265,7 @@ enum NotOpened {
     Unavailable(String),
 }
 
-async fn open_attachments(
-    engine: &Arc<Engine>,
-    item: &QueuedDelivery,
-) -> Result<Vec<Attachment>, NotOpened> {
+async fn open_attachments(engine: &Arc<Engine>, item: &QueuedDelivery) -> Result<Vec<Attachment>, NotOpened> {
     if item.files.is_empty() {
         return Ok(Vec::new());
     }

@@ -152,9 +152,8 @@ pub(super) async fn adopt(context: &StepContext, store: &mut Option<OwnedStore>)
     slog::info!(context.engine.logger, "another host has delivered messages"; "session" => %context.session,
         "count" => adopted.len());
     let (session, now) = (context.session.clone(), context.engine.now());
-    let adopt = context.engine.ledger.record_durably(move |ledger| {
-        ledger.adopt_deliveries(&session, &adopted, now)
-    });
+    let adopt =
+        context.engine.ledger.record_durably(move |ledger| ledger.adopt_deliveries(&session, &adopted, now));
     Ok(adopt.await?)
 }
 
