@@ -22,7 +22,7 @@ use crate::channel::ChannelActor;
 use crate::engine::Engine;
 use crate::engine::directory::LivingSession;
 use crate::limits::MAILBOX_CAPACITY;
-use crate::model::ids::{AgentGroupId, ChannelType, SessionId};
+use crate::model::ids::{AgentGroupId, ChannelType, MessageId, SessionId};
 use crate::model::time::Timestamp;
 use crate::session::agent_lane::AgentItem;
 use crate::session::messages::{
@@ -38,7 +38,7 @@ use crate::store::ledger::SessionCursor;
 use crate::supervise::activity::ActivityToken;
 use crate::supervise::exit_guard::{ActorName, ExitGuard};
 use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// Works for one session.
@@ -62,6 +62,8 @@ pub struct SessionActor {
     backlog: u64,
     /// Whether a step is running.
     step_is_running: bool,
+    /// Messages settled since the running step began: what it has read of them may be out of date.
+    settled_meanwhile: HashSet<MessageId>,
     /// Why some kinds of step cannot be done at the moment.
     troubles: BTreeMap<StepKind, Trouble>,
     /// How far a round of upkeep has come.
@@ -138,6 +140,7 @@ impl SessionActor {
                 accepts: VecDeque::new(),
                 backlog: 0,
                 step_is_running: false,
+                settled_meanwhile: HashSet::new(),
                 troubles: BTreeMap::new(),
                 upkeep_round: UpkeepRound::default(),
                 backlog_is_stuck: false,

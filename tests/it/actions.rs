@@ -1,6 +1,7 @@
 //! System actions that an application adds.
 
 use crate::support::host::TestHost;
+use crate::support::process::Other;
 use crate::support::wait::{quarantined, settled, until};
 use async_trait::async_trait;
 use nanorelay_actors::report::{DeliveryFilter, DeliveryState};
@@ -135,11 +136,10 @@ async fn a_handler_is_asked_once_though_its_answer_cannot_be_written_for_a_while
     let desk = Arc::new(Desk::default());
     let relay = host.start_with(|builder| builder.action("desk", desk.clone())).await;
     settled(&relay).await;
-    let locker = agent.inbound();
-    locker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let locker = Other::holding_write_lock(&agent.folder().join("inbound.db"));
     ask(&agent, "answer");
     quarantined(&relay, true).await;
-    locker.execute_batch("COMMIT").unwrap();
+    locker.stop();
     until("the answer is there", || agent.messages_in().len() == 2).await;
     settled(&relay).await;
     assert_eq!(desk.calls.load(Ordering::SeqCst), 1);

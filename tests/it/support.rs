@@ -2,6 +2,7 @@
 
 pub mod fixture;
 pub mod host;
+pub mod process;
 pub mod program;
 pub mod receiver;
 pub mod sink;

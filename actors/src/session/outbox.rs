@@ -70,7 +70,9 @@ impl SessionActor {
 
     /// Hands out what a refill has found.
     pub(super) fn hand_out_refill(&mut self, report: RefillReport, ctx: &mut Context<Self>) {
-        let RefillReport { lane, listed, complete, dead } = report;
+        let RefillReport { lane, mut listed, complete, dead } = report;
+        // These were settled behind the reader's back.
+        listed.retain(|(judged, _)| !self.settled_meanwhile.contains(&judged.row.id));
         self.backlog = self.backlog.saturating_sub(dead.len() as u64);
         for message in &dead {
             self.windows.settled(&lane, message);
@@ -188,6 +190,9 @@ impl SessionActor {
     /// A message is settled: there is room in its lane.
     pub(super) fn message_settled(&mut self, lane_key: &Arc<str>, message: &MessageId) {
         self.backlog = self.backlog.saturating_sub(1);
+        if self.step_is_running {
+            self.settled_meanwhile.insert(message.clone());
+        }
         if self.windows.settled(lane_key, message) {
             self.todo.refill.insert(Arc::clone(lane_key));
         }

@@ -145,6 +145,7 @@ impl SessionActor {
         done: impl FnOnce(&mut Self, T, &mut Context<Self>) + 'static,
     ) {
         self.step_is_running = true;
+        self.settled_meanwhile.clear();
         let (context, mut store) = (self.context.clone(), self.store.take());
         let future = async move {
             let result = step(&context, &mut store).await;
@@ -170,7 +171,8 @@ impl SessionActor {
     }
 
     fn surveyed(&mut self, survey: open::Survey, ctx: &mut Context<Self>) {
-        self.backlog = survey.backlog;
+        // Better too few than too many: the survey may or may not have seen these.
+        self.backlog = survey.backlog.saturating_sub(self.settled_meanwhile.len() as u64);
         self.todo.refill.extend(survey.lanes.into_iter().map(std::sync::Arc::from));
         if survey.has_unprojected {
             self.note_projections(1, ctx);

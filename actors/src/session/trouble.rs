@@ -25,7 +25,8 @@ impl SessionActor {
 
     /// Whether trouble with that kind of step keeps outcomes from being written.
     pub(super) fn is_blocked(&self, kind: StepKind) -> bool {
-        let must_open = self.store.is_none() && !self.step_is_running;
+        let is_open = self.store.is_some() && self.progress.is_some();
+        let must_open = !is_open && !self.step_is_running;
         self.is_pausing(kind) && (kind == StepKind::Write || must_open)
     }
 
