@@ -75,6 +75,7 @@ impl Relay {
         loop {
             let remaining = deadline.saturating_sub(started.elapsed());
             let is_idle = tokio::time::timeout(remaining, self.settle()).await.is_ok();
+            let tokens_taken = self.engine().activity.tokens_taken();
             let left = match self.left().await {
                 Ok(left) => left,
                 Err(error) => {
@@ -84,6 +85,12 @@ impl Relay {
             };
             let now = self.engine().now();
             let remaining = deadline.saturating_sub(started.elapsed());
+            let is_current =
+                self.engine().activity.is_idle() && self.engine().activity.tokens_taken() == tokens_taken;
+            if is_idle && !is_current && !remaining.is_zero() {
+                // A retry's time came while the ledger was read: what was read is old.
+                continue;
+            }
             let wait = left.next_retry_at.map(|at| at.since(now)).filter(|wait| *wait < remaining);
             match wait {
                 Some(wait) if is_idle => tokio::time::sleep(wait.max(DRAIN_PAUSE_MIN)).await,

@@ -194,6 +194,8 @@ async fn two_agents_that_write_to_each_other_at_once_do_not_wait_for_each_other(
     }
     let mut host = TestHost::new(data.path());
     host.drain_deadline = Duration::from_secs(300);
+    host.settings.limits.agent_messages_per_minute_max = 2 * EACH;
+    host.settings.limits.agent_hops_max = 2 * EACH as u32;
     let run = host.drain().await;
     assert_eq!(run.report, DrainReport { routed: 2 * EACH as u64, ..DrainReport::default() });
     let expected: Vec<String> = (0..EACH).map(|number| format!(r#""{number}""#)).collect();

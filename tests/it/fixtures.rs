@@ -6,7 +6,6 @@ use crate::support::trial::{Owed, Trial, check, deliver};
 use nanorelay_actors::testing::Answer;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::time::Duration;
 
 /// For cases in which something stays undone: a run would wait for it until its deadline.
 

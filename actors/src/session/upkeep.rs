@@ -131,11 +131,13 @@ fn look(
     now: Timestamp,
 ) -> Result<Seen, StoreError> {
     let heartbeat = store.directory().heartbeat()?;
-    let inbox = match store.inbound() {
-        Ok(inbox) => inbox,
+    // Ended runs cannot be found in a seed-era file as it is.
+    match store.upgrade_inbound() {
+        Ok(()) => {}
         Err(StoreError::Missing(_)) => return Ok(Seen::nothing(heartbeat)),
         Err(error) => return Err(error),
-    };
+    }
+    let inbox = store.inbound()?;
     let live = inbound::live_ids(inbox, from_rowid, ROWS_MAX)?;
     let ended_runs = inbound::completed_recurring(inbox, ROWS_MAX)?;
     let due_count = inbound::due_count(inbox, now)?;

@@ -96,7 +96,8 @@ impl SessionStore {
         Ok(self.inbound.insert(connection))
     }
 
-    fn upgrade_inbound(&mut self) -> Result<(), StoreError> {
+    /// Brings a seed-era `inbound.db` to the current form, which some reads need too.
+    pub fn upgrade_inbound(&mut self) -> Result<(), StoreError> {
         self.opened_inbound()?;
         if self.inbound_is_current {
             return Ok(());

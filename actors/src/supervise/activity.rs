@@ -16,6 +16,8 @@ pub struct Activity {
 #[derive(Debug, Default)]
 struct Counter {
     tokens: AtomicUsize,
+    /// Tokens ever taken.
+    taken: AtomicUsize,
     idle: Notify,
 }
 
@@ -28,8 +30,13 @@ pub struct ActivityToken {
 impl Activity {
     /// Takes a token.
     pub fn token(&self) -> ActivityToken {
-        self.counter.tokens.fetch_add(1, Ordering::AcqRel);
-        ActivityToken { counter: Arc::clone(&self.counter) }
+        self.counter.take()
+    }
+
+    /// How many tokens were ever taken. When it stays the same between two looks, and nobody holds a token, nothing
+    /// has happened in between.
+    pub fn tokens_taken(&self) -> usize {
+        self.counter.taken.load(Ordering::Acquire)
     }
 
     /// Whether nobody holds a token.
@@ -51,10 +58,17 @@ impl Activity {
     }
 }
 
+impl Counter {
+    fn take(self: &Arc<Self>) -> ActivityToken {
+        self.tokens.fetch_add(1, Ordering::AcqRel);
+        self.taken.fetch_add(1, Ordering::AcqRel);
+        ActivityToken { counter: Arc::clone(self) }
+    }
+}
+
 impl Clone for ActivityToken {
     fn clone(&self) -> Self {
-        self.counter.tokens.fetch_add(1, Ordering::AcqRel);
-        Self { counter: Arc::clone(&self.counter) }
+        self.counter.take()
     }
 }
 
