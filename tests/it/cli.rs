@@ -13,6 +13,8 @@ use std::time::Instant;
 /// Enough sessions to show that order and count hold; a build for release has time for a thousand.
 const SESSIONS: usize = if cfg!(debug_assertions) { 300 } else { 1000 };
 const MESSAGES: usize = 10;
+/// More than a lane's window, many times.
+const BACKLOG: i32 = 250;
 const REPORT_KEYS: [&str; 8] =
     ["delivered", "applied", "routed", "dead", "retrying", "held", "ambiguous", "scheduled"];
 
@@ -55,6 +57,22 @@ fn many_sessions_are_drained_once_and_in_order() {
     }
     assert_eq!(drain(&data, 0), report(&[]), "nothing is left for a second run");
     assert_eq!(Sink::of(data.path()).ids().len() as u64, all);
+}
+
+#[test]
+fn a_long_backlog_with_attachments_is_delivered_and_nothing_of_it_counts_as_dead() {
+    let data = DataDir::new();
+    configure(&data, &format!("[delivery]\ndurability = \"process\"\n{}fsync = false\n", Sink::table("*")));
+    for n in 0..8 {
+        let agent = data.session(SessionSpec::new("ag").chat("slack", &format!("slack:C{n}")));
+        let row = |n: i32| {
+            let mut row = agent.text_row("").file("a.txt", n.to_string());
+            row.content = json!({ "text": "see", "files": ["a.txt"] }).to_string();
+            row
+        };
+        agent.rows((0..BACKLOG).map(row).collect());
+    }
+    assert_eq!(drain(&data, 0), report(&[("delivered", 8 * BACKLOG as u64)]));
 }
 
 #[test]
@@ -110,6 +128,17 @@ fn what_is_retried_later_or_ambiguous_is_left() {
     assert_eq!(drain(&data, 3), report(&[("retrying", 1), ("ambiguous", 1)]));
     assert!(started.elapsed() < PATIENCE / 2, "a retry after the deadline is not waited for");
     assert_eq!((limited.count(), silent.count()), (1, 1));
+}
+
+#[test]
+fn a_session_that_cannot_be_read_is_left_and_the_others_are_not() {
+    let data = DataDir::new();
+    let damaged = data.session(SessionSpec::new("ag").chat("slack", "slack:C1"));
+    let sound = data.session(SessionSpec::new("ag").chat("slack", "slack:C2"));
+    configure(&data, &Sink::table("*"));
+    fs::write(damaged.folder().join("outbound.db"), "not a database, not at all, not even a little").unwrap();
+    sound.text("all is well here");
+    assert_eq!(drain(&data, 3), report(&[("delivered", 1), ("held", 1)]));
 }
 
 #[test]

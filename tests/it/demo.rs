@@ -1,6 +1,7 @@
 //! `nanorelay demo` as a process: the first thing that a newcomer runs.
 
 use crate::support::program::nanorelay;
+use rustix::process::Signal;
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -52,4 +53,49 @@ fn a_kept_directory_can_be_gone_on_with() {
     assert_eq!(dead[0]["message_id"], "cleo-2-poison");
     let refused = run(&kept).expect_code(1);
     assert!(refused.stderr.contains("demo"), "a directory that is in use is left alone: {refused:?}");
+}
+
+/// Whether a process has this folder in its command line.
+fn somebody_works_in(folder: &Path) -> bool {
+    let folder = folder.to_str().expect("a plain path");
+    let processes = fs::read_dir("/proc").expect("processes").filter_map(Result::ok);
+    let mut command_lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    command_lines.any(|line| String::from_utf8_lossy(&line).contains(folder))
+}
+
+#[test]
+fn broken_off_it_leaves_no_process_and_no_directory() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut demo = nanorelay(&["demo"]).env("TMPDIR", temporary.path()).start();
+        demo.wait_for_output("Good morning!");
+        demo.signal(signal);
+        demo.finish().expect_code(128 + signal.as_raw());
+        assert!(!somebody_works_in(temporary.path()));
+        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn without_a_reader_it_leaves_no_process_and_no_directory() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (reading, writing) = std::io::pipe().unwrap();
+    drop(reading);
+    let ended = nanorelay(&["demo"]).env("TMPDIR", temporary.path()).stdout(writing).run().expect_code(1);
+    assert!(!ended.stderr.contains("internal error"), "{ended:?}");
+    assert!(!somebody_works_in(temporary.path()));
+    assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn kept_running_it_answers_on_its_socket_until_a_signal() {
+    let temporary = tempfile::tempdir().unwrap();
+    let kept = temporary.path().join("demo");
+    let mut demo = nanorelay(&["demo", "--forever", "--dir"]).arg(&kept).start();
+    demo.wait_for_output("The host goes on");
+    let listed = nanorelay(&["deliveries", "list", "--json"]).data(&kept).run().expect_code(0).json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(9));
+    demo.signal(Signal::TERM);
+    demo.finish().expect_code(0);
+    assert!(!kept.join("nanorelay.sock").exists());
 }

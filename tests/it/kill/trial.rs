@@ -269,19 +269,23 @@ impl Trial {
         let drain = nanorelay(&["drain", "--json"]).data(self.data.path()).run();
         let report = drain.json();
         let left = report["ambiguous"].as_u64().expect("a count") > 0;
-        let report_again = report.clone();
-        drain.expect_code(if left { 3 } else { 0 });
+        let dead = self.list("dead");
+        assert!(dead.is_empty(), "{dead:#?}");
         for key in ["retrying", "held", "scheduled", "dead"] {
-            assert_eq!(report[key], 0, "{report}");
+            assert_eq!(report[key], 0, "{drain:#?}");
         }
-        report_again
+        drain.expect_code(if left { 3 } else { 0 });
+        report
+    }
+
+    fn list(&self, state: &str) -> Vec<Value> {
+        let list = nanorelay(&["deliveries", "list", "--json", "--state", state]);
+        list.data(self.data.path()).run().json().as_array().expect("an array").clone()
     }
 
     fn ambiguous(&self) -> BTreeSet<Key> {
-        let list = nanorelay(&["deliveries", "list", "--state", "ambiguous", "--json"]);
-        let rows = list.data(self.data.path()).run().json();
         let text = |row: &Value, key: &str| row[key].as_str().expect("a text").to_owned();
-        let rows = rows.as_array().expect("an array");
+        let rows = self.list("ambiguous");
         rows.iter().map(|row| (text(row, "session_id"), text(row, "message_id"))).collect()
     }
 

@@ -104,12 +104,6 @@ impl Trial {
         &self.host.channels()[channel_type]
     }
 
-    /// Ends each run after this time, for cases in which something is left that a run would wait for.
-    pub fn drain_at_most(mut self, deadline: Duration) -> Self {
-        self.host.drain_deadline = deadline;
-        self
-    }
-
     /// Lets a message for which there is no channel wait for longer than a run takes, so that no run ends in the
     /// middle of a try.
     pub fn rarely_try_what_has_no_channel(mut self) -> Self {
