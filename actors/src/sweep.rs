@@ -257,10 +257,8 @@ impl SweepActor {
     }
 
     fn central_read(&mut self, version: i64, snapshot: Option<CentralSnapshot>) {
-        let Some(snapshot) = snapshot else {
-            self.central_version = Some(version);
-            return;
-        };
+        // Nothing new. The known version stays, or it may have been forgotten on purpose meanwhile.
+        let Some(snapshot) = snapshot else { return };
         for (id, reason) in &snapshot.skipped {
             slog::warn!(self.engine.logger, "row of v2.db is skipped"; "id" => id, "reason" => reason);
         }

@@ -222,3 +222,25 @@ async fn a_task_that_becomes_due_while_it_is_looked_at_wakes_too() {
     until("every agent is woken", || alarm.wakes().len() >= agents.len()).await;
     relay.shutdown(SHUTDOWN_DEADLINE).await;
 }
+
+#[actix_rt::test]
+async fn a_session_of_the_seed_that_writes_nothing_is_looked_after() {
+    let data = DataDir::seed_era();
+    let agent = session(&data);
+    agent.receive("in-1", "hello");
+    agent
+        .inbound()
+        .execute_batch(
+            "INSERT INTO messages_in (id, seq, kind, timestamp, status, process_after, recurrence, content)
+             VALUES ('task-1', 4, 'task', datetime('now'), 'completed', '2026-11-22T09:00:00Z', '0 9 * * *', '{}')",
+        )
+        .unwrap();
+    agent.ack("in-1", "completed");
+    let mut host = TestHost::new(data.path());
+    host.clock = VirtualClock::starting_at_text("2026-11-22T09:30:00Z");
+    let run = host.drain().await;
+    assert_eq!(run.report.held, 0, "it is served");
+    assert_eq!(status(&agent, "in-1"), "completed");
+    let next = runs(&agent).pop().expect("a run");
+    assert_eq!((next.status.as_deref(), next.series_id.as_deref()), (Some("pending"), Some("task-1")));
+}

@@ -4,7 +4,7 @@ use super::next_seq;
 use crate::model::ids::MessageId;
 use crate::model::time::Timestamp;
 use crate::store::error::StoreError;
-use crate::store::sql::{bounded, cell, sql_limit};
+use crate::store::sql::{bounded, cell, prepare_either, sql_limit};
 use rusqlite::{Connection, Row, Transaction, named_params};
 
 /// How a run ended.
@@ -66,31 +66,39 @@ pub enum NextRun {
     SeriesEnded,
 }
 
+/// Finished runs with a recurrence; `series` is the text of the last column. Rows whose id or expression is unusable
+/// are left out here, so that they take no place within the limit.
+macro_rules! finished_runs {
+    ($series:expr) => {
+        concat!(
+            "SELECT id, ",
+            bounded!("kind"),
+            ", ",
+            bounded!("recurrence"),
+            ", ",
+            bounded!("process_after"),
+            ", status, CASE WHEN typeof(content) = 'text' AND octet_length(content) <= 4194304 THEN content END, ",
+            bounded!("platform_id"),
+            ", ",
+            bounded!("channel_type"),
+            ", ",
+            bounded!("thread_id"),
+            ", ",
+            $series,
+            " FROM messages_in WHERE recurrence IS NOT NULL AND status IN ('completed','failed')
+                AND typeof(id) = 'text' AND octet_length(id) BETWEEN 1 AND 1024
+                AND typeof(recurrence) = 'text' AND octet_length(recurrence) <= 1024
+              ORDER BY rowid LIMIT ?1"
+        )
+    };
+}
+
 /// At most `limit` finished runs that have a recurrence and no successor yet, the oldest first.
 ///
 /// Every one must end in [`insert_next_run`] or [`clear_recurrence`], or it is found again.
 pub fn completed_recurring(conn: &Connection, limit: usize) -> Result<Vec<RecurringRun>, StoreError> {
-    // Rows whose id or expression is unusable are left out here, so that they take no place within the limit.
-    let mut statement = conn.prepare_cached(concat!(
-        "SELECT id, ",
-        bounded!("kind"),
-        ", ",
-        bounded!("recurrence"),
-        ", ",
-        bounded!("process_after"),
-        ", status, CASE WHEN typeof(content) = 'text' AND octet_length(content) <= 4194304 THEN content END, ",
-        bounded!("platform_id"),
-        ", ",
-        bounded!("channel_type"),
-        ", ",
-        bounded!("thread_id"),
-        ", ",
-        bounded!("series_id"),
-        " FROM messages_in WHERE recurrence IS NOT NULL AND status IN ('completed','failed')
-            AND typeof(id) = 'text' AND octet_length(id) BETWEEN 1 AND 1024
-            AND typeof(recurrence) = 'text' AND octet_length(recurrence) <= 1024
-          ORDER BY rowid LIMIT ?1"
-    ))?;
+    // In files of the seed every task is a series of its own.
+    let mut statement = prepare_either(conn, finished_runs!(bounded!("series_id")), finished_runs!("NULL"))?;
     let runs = statement.query_map([sql_limit(limit)], read_run)?.collect::<Result<Vec<_>, _>>()?;
     Ok(runs.into_iter().flatten().collect())
 }

@@ -161,6 +161,35 @@ fn an_unsent_try_is_not_counted_and_a_retry_is_listed_with_its_time() {
 }
 
 #[test]
+fn no_attempt_begins_before_its_time() {
+    let mut fixture = Fixture::new();
+    fixture.admit(&[Admission { initial: InitialState::Scheduled(at(5000)), ..admission("later", 1) }]);
+    let begin =
+        |fixture: &mut Fixture, now| fixture.write(|ledger| ledger.begin_attempt(&key("later"), at(now)));
+    assert_eq!(begin(&mut fixture, 4999), Begin::NotYet(at(5000)));
+    assert!(matches!(begin(&mut fixture, 5000), Begin::Started { attempt: 1, .. }));
+    let (class, reason) = (ErrorClass::RateLimited, "slow down".to_owned());
+    let retry = Outcome::Retry { at: at(9000), counts_attempt: true, class, reason };
+    fixture.write(|ledger| ledger.finish(&session(), &id("later"), &retry, at(5100)));
+    assert_eq!(begin(&mut fixture, 8999), Begin::NotYet(at(9000)));
+    assert!(matches!(begin(&mut fixture, 9000), Begin::Started { attempt: 2, .. }));
+}
+
+#[test]
+fn an_attempt_that_was_not_made_is_taken_back() {
+    let mut fixture = Fixture::new();
+    fixture.admit(&[admission("m", 1)]);
+    fixture.write(|ledger| ledger.begin_attempt(&key("m"), at(2000)));
+    fixture.write(|ledger| ledger.abandon_attempt(&key("m"), at(2001)));
+    let begun = fixture.write(|ledger| ledger.begin_attempt(&key("m"), at(2002)));
+    assert!(matches!(begun, Begin::Started { attempt: 1, .. }), "{begun:?}");
+    fixture.write(|ledger| ledger.finish(&session(), &id("m"), &done(), at(2003)));
+    fixture.write(|ledger| ledger.abandon_attempt(&key("m"), at(2004)));
+    let begun = fixture.write(|ledger| ledger.begin_attempt(&key("m"), at(2005)));
+    assert_eq!(begun, Begin::Refused(DeliveryState::Delivered), "what is settled stays settled");
+}
+
+#[test]
 fn a_scheduled_message_holds_up_nobody_and_counts_as_scheduled() {
     let mut ledger = Fixture::new();
     let later = Admission { initial: InitialState::Scheduled(at(50_000)), ..admission("later", 1) };
