@@ -56,7 +56,9 @@ const LIMITS: [(Limit, i32); 12] = [
 ];
 
 /// What a connection may do, as SQLite's switches.
-const SWITCHES: [(DbConfig, bool); 7] = [
+const SWITCHES: [(DbConfig, bool); 8] = [
+    // Without it, a statement is compiled anew whenever a value is bound that its plan could depend on.
+    (DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true),
     (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
     (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
     (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
