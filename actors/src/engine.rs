@@ -17,7 +17,7 @@ use crate::engine::quotas::{AttachmentQuota, TaskCounts};
 use crate::engine::statistics::Statistics;
 use crate::engine::warnings::{Warned, Warnings};
 use crate::ledger::Ledger;
-use crate::limits::{ACTIVATIONS_MAX, IDLE_HANDLES_MAX};
+use crate::limits::{ACTIVATIONS_MAX, IDLE_HANDLES_MAX, REST_MARKS_PER_RECORD_MAX};
 use crate::model::error::ErrorClass;
 use crate::model::ids::{AgentGroupId, MessageId, SessionId};
 use crate::model::time::Timestamp;
@@ -235,5 +235,22 @@ impl Engine {
     /// Says that a session may have news. Cheap, never blocks, safe from any thread.
     pub fn hint(&self, session: &SessionId) {
         self.hints.add(session.clone(), self.activity.token());
+    }
+
+    /// Lets the ledger know which sessions rest, for the next start. What is not kept costs that start a look.
+    pub async fn save_rest_marks(&self) {
+        loop {
+            let marks = self.file_marks.take_unsaved(REST_MARKS_PER_RECORD_MAX);
+            let is_last = marks.len() < REST_MARKS_PER_RECORD_MAX;
+            if !marks.is_empty()
+                && let Err(error) = self.ledger.record(move |ledger| ledger.save_rest_marks(&marks)).await
+            {
+                slog::error!(self.logger, "sessions at rest are not recorded"; "error" => %error);
+                return;
+            }
+            if is_last {
+                return;
+            }
+        }
     }
 }

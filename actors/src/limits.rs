@@ -12,6 +12,8 @@ pub const ACTIVATIONS_MAX: usize = 64;
 pub const IDLE_HANDLES_MAX: usize = 128;
 /// See [`IDLE_HANDLES_MAX`]. Opening costs more than reading; an agent that speaks twice in a second is common.
 pub const IDLE_HANDLES_TIME: Duration = Duration::from_secs(1);
+/// Sessions at rest that one record of the ledger takes note of.
+pub const REST_MARKS_PER_RECORD_MAX: usize = 1000;
 /// Rows read from one session in one cycle.
 pub const ROWS_PER_CYCLE_MAX: usize = 256;
 /// Content read from one session in one cycle, in bytes; the message that reaches it is the last of its batch.

@@ -136,6 +136,7 @@ impl Relay {
         }
         self.shared.root.abort();
         self.terminate_actors().await;
+        engine.save_rest_marks().await;
         if let Err(error) = engine.ledger.flush().await {
             slog::error!(engine.logger, "ledger not flushed"; "error" => %error);
         }

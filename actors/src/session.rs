@@ -21,7 +21,6 @@ mod write;
 use crate::channel::ChannelActor;
 use crate::engine::Engine;
 use crate::engine::directory::LivingSession;
-use crate::engine::file_marks::Resting;
 use crate::limits::MAILBOX_CAPACITY;
 use crate::model::ids::{AgentGroupId, ChannelType, MessageId, SessionId};
 use crate::model::time::Timestamp;
@@ -35,7 +34,7 @@ use crate::session::pump::StepKind;
 use crate::session::step::{OwnedStore, StepContext};
 use crate::session::upkeep::UpkeepRound;
 use crate::session::window::LaneWindows;
-use crate::store::ledger::SessionCursor;
+use crate::store::ledger::{RestMark, SessionCursor};
 use crate::supervise::activity::ActivityToken;
 use crate::supervise::exit_guard::{ActorName, ExitGuard};
 use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult, SpawnHandle};
@@ -75,7 +74,7 @@ pub struct SessionActor {
     /// How far a round of upkeep has come.
     upkeep_round: UpkeepRound,
     /// The files as upkeep saw them, when it found nothing to do.
-    resting: Option<Resting>,
+    resting: Option<RestMark>,
     /// Whether the full backlog was made visible.
     backlog_is_stuck: bool,
     /// When the earliest message with a deliver_after may go.

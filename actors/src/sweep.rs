@@ -9,7 +9,7 @@ use crate::model::time::Timestamp;
 use crate::registry::{CentralChanged, LookAtSessions, RegistryActor, SessionEnded};
 use crate::runtime::{AgentSession, Running};
 use crate::session::messages::LookReason;
-use crate::store::central::{CentralSnapshot, ContainerStatus, SessionStatus};
+use crate::store::central::{CentralSnapshot, ContainerStatus, SessionFacts, SessionStatus};
 use crate::store::error::StoreError;
 use crate::store::session_dir::{FileIdentity, SessionFile};
 use crate::supervise::activity::ActivityToken;
@@ -285,6 +285,9 @@ impl SweepActor {
             let blocking = engine.blocking.clone();
             let inside = Arc::clone(&engine);
             let found = blocking.run(move || look_round(&inside, which)).await.unwrap_or_default();
+            if which == Round::All {
+                engine.save_rest_marks().await;
+            }
             with_silent_agents(&engine, found).await
         };
         let looked = look.into_actor(self).map(move |found, actor, ctx| {
@@ -349,15 +352,20 @@ fn look_round(engine: &Engine, which: Round) -> Found {
     let snapshot = engine.snapshot();
     let (now, ceiling) = (engine.now(), engine.settings.heartbeat_ceiling);
     let mut found = Found::default();
+    let is_active = |facts: &SessionFacts| facts.status == SessionStatus::Active;
+    let active = || snapshot.sessions.values().filter(|facts| is_active(facts)).count();
+    if which == Round::Unwatched && engine.file_marks.watched_count() >= active() {
+        return found;
+    }
     for facts in snapshot.sessions.values() {
-        let is_active = facts.status == SessionStatus::Active;
+        let is_active = is_active(facts);
         let is_running = is_active && facts.container_status != ContainerStatus::Stopped;
         if which == Round::Unwatched && (!is_running || engine.file_marks.is_watched(&facts.id)) {
             continue;
         }
         let glance = |file| engine.sessions_root.glance(&facts.agent_group_id, &facts.id, file);
         let outbound = glance(SessionFile::Outbound);
-        if !engine.file_marks.is_read(&facts.id, outbound) {
+        if engine.file_marks.read(&facts.id).is_none_or(|read| read.file != outbound) {
             // A closed session that has nothing to say is nobody's business.
             if is_active || outbound.is_some() {
                 if which == Round::All && was_missed(engine, &facts.id, outbound, now) {
@@ -371,13 +379,13 @@ fn look_round(engine: &Engine, which: Round) -> Found {
             continue;
         }
         let resting = engine.file_marks.resting(&facts.id);
-        let Some(resting) = resting.filter(|resting| resting.inbound == glance(SessionFile::Inbound)) else {
-            found.sessions.push(facts.id.clone());
-            continue;
-        };
-        if resting.heartbeat.is_some_and(|heartbeat| now.since(heartbeat) > ceiling) {
-            let (session_id, agent_group_id) = (facts.id.clone(), facts.agent_group_id.clone());
-            found.silent.push(AgentSession { session_id, agent_group_id });
+        match resting.filter(|mark| mark.inbound == glance(SessionFile::Inbound)) {
+            None => found.sessions.push(facts.id.clone()),
+            Some(mark) if mark.heartbeat.is_some_and(|heartbeat| now.since(heartbeat) > ceiling) => {
+                let (session_id, agent_group_id) = (facts.id.clone(), facts.agent_group_id.clone());
+                found.silent.push(AgentSession { session_id, agent_group_id });
+            }
+            Some(_) => {}
         }
     }
     found

@@ -90,6 +90,13 @@ pub(crate) struct Arm {
     pub at: Option<Timestamp>,
 }
 
+/// When sessions are due that nobody looks at before.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ArmAll {
+    pub due: Vec<(SessionId, Timestamp)>,
+}
+
 /// Asks for a [`TaskSchedulerSnapshot`].
 #[derive(Message)]
 #[rtype(result = "TaskSchedulerSnapshot")]
@@ -271,6 +278,18 @@ impl Handler<Arm> for TaskSchedulerActor {
             self.due.insert((at, message.session_id));
             self.set_timer(ctx);
         }
+    }
+}
+
+impl Handler<ArmAll> for TaskSchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, message: ArmAll, ctx: &mut Context<Self>) {
+        for (session_id, at) in message.due {
+            self.due_of.insert(session_id.clone(), at);
+            self.due.insert((at, session_id));
+        }
+        self.set_timer(ctx);
     }
 }
 

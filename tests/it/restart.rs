@@ -1,13 +1,14 @@
 //! Hosts come and go: on the same directory one after the other, and NanoClaw's own between two of ours.
 
 use crate::support::host::TestHost;
-use crate::support::wait::{called, record, settled, shown};
+use crate::support::wait::{called, record, settled, shown, until};
 use nanorelay_actors::channel::adapter::Idempotency;
-use nanorelay_actors::clock::SystemClock;
-use nanorelay_actors::relay::StartError;
+use nanorelay_actors::clock::{Clock, SystemClock};
+use nanorelay_actors::model::time::Timestamp;
+use nanorelay_actors::relay::{Relay, StartError};
 use nanorelay_actors::report::{DeliveryFilter, DeliveryState};
 use nanorelay_actors::settings::OnAmbiguous;
-use nanorelay_actors::testing::{Answer, DataDir, MockChannel, SessionSpec, TestAgent};
+use nanorelay_actors::testing::{Answer, DataDir, MockChannel, SessionSpec, TestAgent, VirtualClock};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -237,4 +238,91 @@ async fn what_nanoclaw_delivered_meanwhile_is_not_sent_again() {
     drop(stopped);
     host.drain().await;
     slack.assert_delivered(&dead);
+}
+
+/// Makes a session's databases look as if they were last written an hour ago.
+fn age(agent: &TestAgent) {
+    let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+    for name in ["inbound.db", "outbound.db"] {
+        let file = std::fs::File::options().write(true).open(agent.folder().join(name)).unwrap();
+        file.set_modified(hour_ago).unwrap();
+    }
+}
+
+async fn living(relay: &Relay) -> usize {
+    relay.registry_snapshot().await.expect("the registry lives").living
+}
+
+#[actix_rt::test]
+async fn a_session_that_rested_is_not_looked_at_by_the_next_host_until_something_changes() {
+    let data = DataDir::new();
+    let agents: Vec<_> = (0..4).map(|number| session(&data, &format!("sess-{number}"))).collect();
+    let first: Vec<_> = agents.iter().map(|agent| agent.text("before")).collect();
+    let mut host = TestHost::new(data.path());
+    let slack = host.channel("slack");
+    let relay = host.start().await;
+    shown(&slack, first.len()).await;
+    settled(&relay).await;
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
+    // What was written just now could change again without a trace.
+    let relay = host.start().await;
+    settled(&relay).await;
+    assert_eq!(living(&relay).await, agents.len(), "marks that are not firm are not believed");
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
+
+    agents.iter().for_each(age);
+    for _ in 0..2 {
+        let relay = host.start().await;
+        settled(&relay).await;
+        relay.shutdown(SHUTDOWN_DEADLINE).await;
+    }
+    let due = Timestamp::from_ms(SystemClock.now().as_ms() + 3_600_000);
+    let while_down = agents[1].text("while no host ran");
+    let schedule = serde_json::json!({
+        "action": "schedule_task", "taskId": "task-1", "prompt": "p", "script": null,
+        "processAfter": due.to_iso(), "recurrence": null,
+    });
+    agents[2].system(&schedule);
+    let relay = host.start().await;
+    settled(&relay).await;
+    assert_eq!(living(&relay).await, 2, "two have changed, the others are left alone");
+    slack.assert_exactly_once(&[&first[..], &[while_down]].concat());
+    let after = agents[0].text("to a host that has not looked yet");
+    shown(&slack, first.len() + 2).await;
+    settled(&relay).await;
+    assert_eq!(slack.calls().last().map(|call| call.message_id.to_string()), Some(after));
+    assert_eq!(living(&relay).await, 3);
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
+}
+
+#[actix_rt::test]
+async fn a_resting_session_s_task_is_due_in_the_next_host_s_life_too() {
+    let data = DataDir::new();
+    let agent = session(&data, "sess-a");
+    let due = Timestamp::from_ms(SystemClock.now().as_ms() + 3_600_000);
+    agent.system(&serde_json::json!({
+        "action": "schedule_task", "taskId": "task-1", "prompt": "p", "script": null,
+        "processAfter": due.to_iso(), "recurrence": null,
+    }));
+    let host = TestHost::new(data.path());
+    host.drain().await;
+    age(&agent);
+    for _ in 0..2 {
+        let relay = host.start().await;
+        settled(&relay).await;
+        relay.shutdown(SHUTDOWN_DEADLINE).await;
+    }
+    let clock = VirtualClock::starting_at(SystemClock.now());
+    let mut host = TestHost::new(data.path());
+    host.clock = clock.clone();
+    let relay = host.start().await;
+    settled(&relay).await;
+    assert_eq!(living(&relay).await, 0, "it rests");
+    let wakes = relay.statistics().wakes;
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
+    assert_eq!(wakes, 0);
+    clock.step_ms(3_600_000);
+    let relay = host.start().await;
+    until("its task is due", || relay.statistics().wakes == 1).await;
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
 }

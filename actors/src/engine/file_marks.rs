@@ -3,6 +3,7 @@
 
 use crate::model::ids::SessionId;
 use crate::model::time::Timestamp;
+use crate::store::ledger::RestMark;
 use crate::store::session_dir::FileIdentity;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,44 +11,80 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// The marks of one relay's sessions, and which of their folders are watched.
 #[derive(Debug, Default)]
 pub struct FileMarks {
-    read: Mutex<HashMap<SessionId, Option<FileIdentity>>>,
-    resting: Mutex<HashMap<SessionId, Resting>>,
+    marks: Mutex<HashMap<SessionId, Marks>>,
     watched: Mutex<HashSet<SessionId>>,
 }
 
-/// A session in which nothing is to be done before one of its files changes, or before the time that the task
-/// scheduler was told.
+/// `outbound.db` before it was read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Resting {
-    /// `inbound.db`; `None` when there is none.
-    pub inbound: Option<FileIdentity>,
-    /// The agent's last sign of life.
-    pub heartbeat: Option<Timestamp>,
+pub struct ReadMark {
+    /// The file; `None` when there was none.
+    pub file: Option<FileIdentity>,
+    /// Whether every later change of it shows; see [`FileIdentity::is_firm`].
+    pub is_firm: bool,
+}
+
+impl ReadMark {
+    /// `now` lies before the look at the file.
+    pub fn new(file: Option<FileIdentity>, now: Timestamp) -> Self {
+        Self { file, is_firm: file.is_none_or(|file| file.is_firm(now)) }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Marks {
+    /// `outbound.db` before it was last read to its end.
+    read: Option<ReadMark>,
+    /// Present while the session rests.
+    resting: Option<RestMark>,
+    /// Whether the ledger does not know that mark yet.
+    is_unsaved: bool,
 }
 
 impl FileMarks {
-    /// `outbound.db` was read to its end; it was like this before (`None`: there was none).
-    pub fn set_read(&self, session: &SessionId, outbound: Option<FileIdentity>) {
-        lock(&self.read).insert(session.clone(), outbound);
+    /// Starts with sessions that rest already.
+    pub fn new(resting: impl IntoIterator<Item = (SessionId, RestMark)>) -> Self {
+        let marks = resting.into_iter().map(|(session, mark)| {
+            let read = ReadMark { file: mark.outbound, is_firm: true };
+            (session, Marks { read: Some(read), resting: Some(mark), is_unsaved: false })
+        });
+        Self { marks: Mutex::new(marks.collect()), watched: Mutex::default() }
     }
 
-    /// Whether `outbound.db` is as it was when it was last read to its end.
-    pub fn is_read(&self, session: &SessionId, outbound: Option<FileIdentity>) -> bool {
-        lock(&self.read).get(session) == Some(&outbound)
+    /// `outbound.db` was read to its end.
+    pub fn set_read(&self, session: &SessionId, outbound: ReadMark) {
+        lock(&self.marks).entry(session.clone()).or_default().read = Some(outbound);
+    }
+
+    /// `outbound.db` before it was last read to its end.
+    pub fn read(&self, session: &SessionId) -> Option<ReadMark> {
+        lock(&self.marks).get(session)?.read
     }
 
     /// The session rests, or does not any more.
-    pub fn set_resting(&self, session: &SessionId, resting: Option<Resting>) {
-        let mut all = lock(&self.resting);
-        match resting {
-            Some(resting) => all.insert(session.clone(), resting),
-            None => all.remove(session),
-        };
+    pub fn set_resting(&self, session: &SessionId, resting: Option<RestMark>) {
+        let mut all = lock(&self.marks);
+        let marks = all.entry(session.clone()).or_default();
+        marks.is_unsaved |= resting.is_some() && marks.resting != resting;
+        marks.resting = resting;
     }
 
     /// How the session's files were when it came to rest; `None` when it did not.
-    pub fn resting(&self, session: &SessionId) -> Option<Resting> {
-        lock(&self.resting).get(session).copied()
+    pub fn resting(&self, session: &SessionId) -> Option<RestMark> {
+        lock(&self.marks).get(session)?.resting
+    }
+
+    /// At most `limit` marks that the ledger does not know; they count as saved from now on.
+    pub fn take_unsaved(&self, limit: usize) -> Vec<(SessionId, RestMark)> {
+        let mut all = lock(&self.marks);
+        let unsaved = all.iter_mut().filter(|(_, marks)| marks.is_unsaved && marks.resting.is_some());
+        unsaved
+            .take(limit)
+            .filter_map(|(session, marks)| {
+                marks.is_unsaved = false;
+                marks.resting.map(|mark| (session.clone(), mark))
+            })
+            .collect()
     }
 
     /// Whether changes in the session's folder are heard of.
@@ -65,6 +102,11 @@ impl FileMarks {
         lock(&self.watched).contains(session)
     }
 
+    /// How many folders are watched.
+    pub fn watched_count(&self) -> usize {
+        lock(&self.watched).len()
+    }
+
     /// Nothing is watched any more.
     pub fn clear_watched(&self) {
         lock(&self.watched).clear();
@@ -72,8 +114,7 @@ impl FileMarks {
 
     /// Forgets sessions that do not exist any more.
     pub fn retain(&self, exists: impl Fn(&SessionId) -> bool) {
-        lock(&self.read).retain(|session, _| exists(session));
-        lock(&self.resting).retain(|session, _| exists(session));
+        lock(&self.marks).retain(|session, _| exists(session));
     }
 }
 

@@ -7,6 +7,7 @@ use crate::channel::adapter::Channel;
 use crate::clock::{SharedClock, SystemClock};
 use crate::engine::Engine;
 use crate::engine::directory::Directory;
+use crate::engine::file_marks::FileMarks;
 use crate::ledger::Ledger;
 use crate::model::ids::{ChannelType, InvalidId, SessionId};
 use crate::registry::{LookAtSessions, RegistryActor};
@@ -16,14 +17,14 @@ use crate::settings::{ChannelSettings, Settings};
 use crate::store::central::{Central, CentralSnapshot};
 use crate::store::error::StoreError;
 use crate::store::host_lock::{HostLock, Locked};
-use crate::store::ledger::{LedgerReader, LedgerWriter};
+use crate::store::ledger::{LedgerReader, LedgerWriter, RestMark};
 use crate::store::session_dir::{SessionFile, SessionsRoot};
 use crate::supervise::activity::Activity;
 use crate::supervise::blocking::Blocking;
 use crate::supervise::exit_guard::ExitReporter;
 use crate::sweep::SweepActor;
 use crate::system_action::{ActionPolicy, AllowEveryAction, SystemActionHandler, SystemActions};
-use crate::task_scheduler::TaskSchedulerActor;
+use crate::task_scheduler::{ArmAll, TaskSchedulerActor};
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -149,7 +150,7 @@ impl RelayBuilder {
         let lock = lock(&self.data_dir)?;
         let blocking = Blocking::new(self.settings.limits.blocking_max);
         let stores = open_stores(&blocking, self.data_dir.clone()).await?;
-        let Stores { writer, reader, central, snapshot, sessions_root, in_turn } = stores;
+        let Stores { writer, reader, central, snapshot, sessions_root, in_turn, at_rest } = stores;
         let channels = accounts(self.channels, self.fallback)?;
         let timezone = jiff::tz::TimeZone::get(&self.settings.timezone).map_err(|error| {
             StartError::Setting(format!("time zone {:?}: {error}", self.settings.timezone))
@@ -171,7 +172,7 @@ impl RelayBuilder {
             directory: Directory::default(),
             hints: Default::default(),
             permits: Default::default(),
-            file_marks: Default::default(),
+            file_marks: FileMarks::new(at_rest.clone()),
             leases: Default::default(),
             activity,
             statistics: Default::default(),
@@ -190,7 +191,7 @@ impl RelayBuilder {
             incarnations: Default::default(),
         });
         begin_incarnation(&engine).await?;
-        let root = launch(&engine, exit_receiver, in_turn);
+        let root = launch(&engine, exit_receiver, in_turn, &at_rest);
         Ok(Relay { shared: Arc::new(Shared { engine, root }) })
     }
 }
@@ -213,16 +214,24 @@ fn launch(
     engine: &Arc<Engine>,
     exits: tokio::sync::mpsc::UnboundedReceiver<crate::supervise::exit_guard::Exit>,
     in_turn: Vec<SessionId>,
+    at_rest: &[(SessionId, RestMark)],
 ) -> actix_rt::task::JoinHandle<()> {
     SweepActor::launch(engine, None);
     let root = actix_rt::spawn(root::run(Arc::clone(engine), exits));
-    TaskSchedulerActor::launch(engine);
+    let scheduler = TaskSchedulerActor::launch(engine);
+    let due = at_rest.iter().filter_map(|(session, mark)| Some((session.clone(), mark.due_at?))).collect();
+    // A new actor's mailbox has room for a message.
+    let _ = scheduler.try_send(ArmAll { due });
+    for (session, mark) in at_rest.iter().filter(|(_, mark)| mark.tasks > 0) {
+        if let Some(facts) = engine.snapshot().sessions.get(session) {
+            engine.tasks.set(&facts.agent_group_id, session, mark.tasks);
+        }
+    }
     for account in engine.channels.all() {
         ChannelActor::launch(engine, account);
     }
     let registry = RegistryActor::launch(engine);
     let (sessions, token) = (Some(in_turn), engine.activity.token());
-    // A new actor's mailbox has room for a message.
     let _ = registry.try_send(LookAtSessions { sessions, reason: LookReason::Hint, _token: token });
     root
 }
@@ -233,8 +242,10 @@ struct Stores {
     central: Central,
     snapshot: CentralSnapshot,
     sessions_root: SessionsRoot,
-    /// All sessions, those first that are likely to have work.
+    /// The sessions that must be looked at, those first that are likely to have work.
     in_turn: Vec<SessionId>,
+    /// The others.
+    at_rest: Vec<(SessionId, RestMark)>,
 }
 
 async fn open_stores(blocking: &Blocking, data_dir: PathBuf) -> Result<Stores, StartError> {
@@ -244,8 +255,8 @@ async fn open_stores(blocking: &Blocking, data_dir: PathBuf) -> Result<Stores, S
         let sessions_root = SessionsRoot::open(&data_dir)?;
         let writer = LedgerWriter::open(&data_dir)?;
         let reader = LedgerReader::open(&data_dir)?;
-        let in_turn = in_turn(&snapshot, &sessions_root, &reader.sessions_with_work()?);
-        Ok::<_, StoreError>(Stores { writer, reader, central, snapshot, sessions_root, in_turn })
+        let (in_turn, at_rest) = who_needs_a_look(&snapshot, &sessions_root, &reader)?;
+        Ok::<_, StoreError>(Stores { writer, reader, central, snapshot, sessions_root, in_turn, at_rest })
     });
     match opened.await {
         Ok(stores) => Ok(stores?),
@@ -253,20 +264,33 @@ async fn open_stores(blocking: &Blocking, data_dir: PathBuf) -> Result<Stores, S
     }
 }
 
-/// Sessions that are known to have work come first, then those whose agents wrote last.
-fn in_turn(snapshot: &CentralSnapshot, root: &SessionsRoot, with_work: &[SessionId]) -> Vec<SessionId> {
-    let with_work: HashSet<&SessionId> = with_work.iter().collect();
-    let mut sessions: Vec<_> = snapshot
-        .sessions
-        .values()
-        .map(|facts| {
-            let outbound = root.glance(&facts.agent_group_id, &facts.id, SessionFile::Outbound);
-            let written = outbound.map(|identity| identity.modified_ns);
-            (Reverse((with_work.contains(&facts.id), written)), facts.id.clone())
-        })
-        .collect();
-    sessions.sort();
-    sessions.into_iter().map(|(_, session)| session).collect()
+/// The sessions that must be looked at, and those that rest: nothing waits for them in the ledger, and their files are
+/// as a former host left them. Sessions that are known to have work come first, then those whose agents wrote last.
+fn who_needs_a_look(
+    snapshot: &CentralSnapshot,
+    root: &SessionsRoot,
+    reader: &LedgerReader,
+) -> Result<(Vec<SessionId>, Vec<(SessionId, RestMark)>), StoreError> {
+    let with_work: HashSet<SessionId> = reader.sessions_with_work()?.into_iter().collect();
+    let marks = reader.rest_marks()?;
+    let (mut in_turn, mut at_rest) = (Vec::new(), Vec::new());
+    for facts in snapshot.sessions.values() {
+        let glance = |file| root.glance(&facts.agent_group_id, &facts.id, file);
+        let outbound = glance(SessionFile::Outbound);
+        let has_work = with_work.contains(&facts.id);
+        let is_as_it_was = |mark: &&RestMark| {
+            !has_work && mark.outbound == outbound && mark.inbound == glance(SessionFile::Inbound)
+        };
+        match marks.get(&facts.id).filter(is_as_it_was) {
+            Some(mark) => at_rest.push((facts.id.clone(), *mark)),
+            None => {
+                let written = outbound.map(|identity| identity.modified_ns);
+                in_turn.push((Reverse((has_work, written)), facts.id.clone()));
+            }
+        }
+    }
+    in_turn.sort();
+    Ok((in_turn.into_iter().map(|(_, session)| session).collect(), at_rest))
 }
 
 fn accounts(

@@ -10,7 +10,7 @@ use crate::store::inbound::{self, ProjectedStatus};
 use crate::store::lease::SessionLease;
 use crate::store::ledger::{ImportedDelivery, SessionCursor};
 use crate::store::outbound::{self, Cursor};
-use crate::store::session_store::SessionStore;
+use crate::store::session_store::{SessionPlace, SessionStore};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,8 +42,11 @@ pub(super) async fn open(
     let lease = wait_for_lease(context).await;
     let opener = context.clone();
     let opened = context.engine.blocking.run(move || {
-        let directory = opener.engine.sessions_root.session(&opener.group, &opener.session)?;
-        Ok::<_, StoreError>(Box::new(SessionStore::new(Arc::new(directory), lease)))
+        let root = Arc::clone(&opener.engine.sessions_root);
+        let place = SessionPlace { root, group: opener.group, session: opener.session };
+        let mut store = Box::new(SessionStore::new(place, lease));
+        store.directory()?;
+        Ok::<_, StoreError>(store)
     });
     *store = Some(opened.await.map_err(|_| StepError::Panicked)??);
     let session = context.session.clone();

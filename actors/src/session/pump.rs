@@ -4,10 +4,10 @@ use super::read::{ReadReport, RefillReport};
 use super::step::{OwnedStore, StepContext, StepError};
 use super::write::{WriteReport, WriteRequest};
 use super::{SessionActor, Upkeep, open, outbox, read, upkeep, write};
-use crate::engine::file_marks::Resting;
 use crate::limits::{IDLE_HANDLES_TIME, PROJECTION_DELAY};
 use crate::registry::SessionIdle;
 use crate::session::messages::LookReason;
+use crate::store::ledger::RestMark;
 use crate::task_scheduler::Arm;
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use std::sync::Arc;
@@ -327,12 +327,15 @@ impl SessionActor {
         self.windows.outstanding() == 0 && self.troubles.is_empty() && self.backlog == 0
     }
 
-    /// How the files are in which nothing is to be done; `None` when something is.
-    fn resting(&self) -> Option<Resting> {
-        let inbound = self.store.as_ref()?.quiet_inbox();
+    /// How the files are in which nothing is to be done; `None` when something is, or when a change of them might not
+    /// show. Then the next sweep looks again.
+    fn resting(&self) -> Option<RestMark> {
         let resting = self.resting.filter(|_| self.has_nothing_left())?;
-        // Own outcomes have changed the file since.
-        Some(inbound.map_or(resting, |inbound| Resting { inbound: Some(inbound), ..resting }))
+        let read = self.engine().file_marks.read(&self.context.session).filter(|read| read.is_firm)?;
+        // Own outcomes may have changed the file since.
+        let quiet_inbox = self.store.as_ref()?.quiet_inbox();
+        (quiet_inbox.is_none() || quiet_inbox == resting.inbound)
+            .then_some(RestMark { outbound: read.file, ..resting })
     }
 
     /// Tells the registry that this actor could go, when nothing is outstanding.

@@ -2,6 +2,7 @@
 
 use super::judge::{Judge, Judged};
 use super::step::{OwnedStore, StepContext, StepError};
+use crate::engine::file_marks::ReadMark;
 use crate::limits::{LANE_WINDOW, ROWS_PER_CYCLE_MAX};
 use crate::model::error::ErrorClass;
 use crate::model::ids::MessageId;
@@ -12,7 +13,7 @@ use crate::store::error::StoreError;
 use crate::store::inbound::{self, ProjectedStatus};
 use crate::store::ledger::{Admission, Admitted, ImportedDelivery, InitialState, Outcome, SessionCursor};
 use crate::store::outbound::{self, Batch, Cursor, UnusableRow};
-use crate::store::session_dir::{FileIdentity, SessionFile};
+use crate::store::session_dir::SessionFile;
 use crate::store::session_store::SessionStore;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ pub(super) struct ReadReport {
     /// Whether `inbound.db` is known to ask for nothing.
     pub inbox_is_quiet: bool,
     /// `outbound.db` before it was read.
-    pub outbound: Option<FileIdentity>,
+    pub outbound: ReadMark,
 }
 
 struct Judgement {
@@ -39,7 +40,7 @@ struct Judgement {
     cursor: Cursor,
     more: bool,
     inbox_is_quiet: bool,
-    outbound: Option<FileIdentity>,
+    outbound: ReadMark,
 }
 
 /// Reads what is new, judges it, and makes it known to the ledger.
@@ -86,7 +87,7 @@ fn judge_new(
     now: Timestamp,
 ) -> Result<Judgement, StoreError> {
     let content_bytes_max = context.engine.settings.limits.content_bytes_max;
-    let outbound = store.directory().identity(SessionFile::Outbound)?;
+    let outbound = ReadMark::new(store.directory()?.identity(SessionFile::Outbound)?, now);
     let batch = match store.outbound() {
         Ok(outbox) => outbound::read_after(outbox, progress.cursor, ROWS_PER_CYCLE_MAX, content_bytes_max)?,
         // An agent that has not started yet has no file.

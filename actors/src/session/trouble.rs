@@ -3,6 +3,7 @@
 use super::pump::StepKind;
 use super::step::{OwnedStore, StepContext, StepError};
 use super::{SessionActor, Trouble, upkeep};
+use crate::engine::file_marks::ReadMark;
 use crate::model::staleness::AgentState;
 use crate::store::error::StoreError;
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
@@ -54,7 +55,8 @@ impl SessionActor {
         }
         if let (StepKind::Open, StepError::Store(StoreError::Missing(_))) = (kind, &error) {
             // A session without a folder has nothing to deliver.
-            self.engine().file_marks.set_read(&self.context.session, None);
+            let mark = ReadMark::new(None, self.engine().now());
+            self.engine().file_marks.set_read(&self.context.session, mark);
             self.todo = super::Todo::default();
             return;
         }
@@ -172,7 +174,7 @@ async fn roll_back_if_unused(
         AgentState::Running { .. } => false,
         // Nobody knows: an agent without a recent sign of life is taken for dead.
         AgentState::Unknown => {
-            let heartbeat = context.with_store(store, |store, _| store.directory().heartbeat()).await?;
+            let heartbeat = context.with_store(store, |store, _| store.directory()?.heartbeat()).await?;
             heartbeat.is_none_or(|heartbeat| now.since(heartbeat) > ceiling)
         }
     };

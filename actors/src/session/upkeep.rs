@@ -1,7 +1,6 @@
 //! The step that looks after the agent: acknowledgements, stale claims, series, due work.
 
 use super::step::{OwnedStore, StepContext, StepError};
-use crate::engine::file_marks::Resting;
 use crate::model::ids::MessageId;
 use crate::model::staleness::{self, AgentState, Claim, Facts, Policy, Verdict};
 use crate::model::time::Timestamp;
@@ -9,6 +8,7 @@ use crate::runtime::{AgentSession, Running};
 use crate::store::central::ContainerStatus;
 use crate::store::error::StoreError;
 use crate::store::inbound::{self, RecurringRun};
+use crate::store::ledger::RestMark;
 use crate::store::outbound::{self, Ack};
 use crate::store::session_dir::FileIdentity;
 use crate::store::session_store::{Adds, SessionStore};
@@ -31,8 +31,8 @@ pub(super) struct UpkeepReport {
     pub next_page: Option<i64>,
     /// Whether more runs of series have ended than one cycle deals with.
     pub more_runs: bool,
-    /// The files, when there was nothing to do.
-    pub resting: Option<Resting>,
+    /// What of a session at rest this step knows, when there was nothing to do.
+    pub resting: Option<RestMark>,
 }
 
 /// How far upkeep has come in a session's pending messages.
@@ -74,6 +74,8 @@ struct Seen {
     more_runs: bool,
     /// `inbound.db` before the look.
     inbox: Option<FileIdentity>,
+    /// Tasks that have still to run.
+    tasks: usize,
 }
 
 /// Looks, decides, writes.
@@ -85,8 +87,13 @@ pub(super) async fn upkeep(
     let now = context.engine.now();
     let seen = context.with_store(store, move |store, context| look(store, context, from_rowid, now)).await?;
     let (next_page, more_runs) = (seen.next_page, seen.more_runs);
-    let resting =
-        seen.asks_for_nothing().then_some(Resting { inbound: seen.inbox, heartbeat: seen.heartbeat });
+    let resting = seen.asks_for_nothing(now).then_some(RestMark {
+        outbound: None,
+        inbound: seen.inbox,
+        heartbeat: seen.heartbeat,
+        due_at: seen.next_due,
+        tasks: seen.tasks,
+    });
     let agent = agent_state(context).await;
     let facts = Facts {
         now,
@@ -138,7 +145,7 @@ fn look(
     from_rowid: i64,
     now: Timestamp,
 ) -> Result<Seen, StoreError> {
-    let heartbeat = store.directory().heartbeat()?;
+    let heartbeat = store.directory()?.heartbeat()?;
     // Ended runs cannot be found in a seed-era file as it is.
     match store.upgrade_inbound() {
         Ok(()) => {}
@@ -147,8 +154,9 @@ fn look(
     }
     let inbox = store.inbox_identity()?;
     let found = look_at_inbox(store, inbox, from_rowid, now)?;
-    context.engine.tasks.set(&context.group, &context.session, found.as_ref().map_or(0, |found| found.tasks));
-    let Some(InboxWork { live, seen, .. }) = found else {
+    let tasks = found.as_ref().map_or(0, |(_, seen)| seen.tasks);
+    context.engine.tasks.set(&context.group, &context.session, tasks);
+    let Some((live, seen)) = found else {
         return Ok(Seen {
             declared_tool_timeout: declared_timeout_of_silent_agent(store, context, heartbeat, now)?,
             inbox,
@@ -180,22 +188,13 @@ fn look(
     Ok(seen)
 }
 
-/// What `inbound.db` asks for.
-struct InboxWork {
-    /// Pending messages.
-    live: Vec<MessageId>,
-    /// Tasks that have still to run.
-    tasks: usize,
-    seen: Seen,
-}
-
-/// Looks at `inbound.db` in one snapshot; `None` when nothing in it asks for anything, which the store remembers.
+/// Looks at `inbound.db` in one snapshot: pending messages, and what else it asks for; `None` when nothing in it asks for anything, which the store remembers.
 fn look_at_inbox(
     store: &mut SessionStore,
     before: Option<FileIdentity>,
     from_rowid: i64,
     now: Timestamp,
-) -> Result<Option<InboxWork>, StoreError> {
+) -> Result<Option<(Vec<MessageId>, Seen)>, StoreError> {
     let snapshot = store.inbound()?.unchecked_transaction()?;
     if inbound::is_quiet(&snapshot)? {
         drop(snapshot);
@@ -210,9 +209,10 @@ fn look_at_inbox(
         due_count: inbound::due_count(&snapshot, now)?,
         next_due: inbound::next_due(&snapshot, now)?.at,
         next_page: live.more.then_some(live.after_rowid),
+        tasks: inbound::count_live_tasks(&snapshot)?,
         ..Seen::nothing(None)
     };
-    Ok(Some(InboxWork { live: live.ids, tasks: inbound::count_live_tasks(&snapshot)?, seen }))
+    Ok(Some((live.ids, seen)))
 }
 
 /// How long the tool of an agent may take that was not heard of for longer than an agent without tools may be silent.
@@ -246,13 +246,15 @@ impl Seen {
             next_page: None,
             more_runs: false,
             inbox: None,
+            tasks: 0,
         }
     }
 
-    /// Whether there is nothing to do before something changes or the next task is due.
-    fn asks_for_nothing(&self) -> bool {
+    /// Whether there is nothing to do before something changes, which will show, or the next task is due.
+    fn asks_for_nothing(&self, now: Timestamp) -> bool {
         let is_done = self.acks.is_empty() && self.claims.is_empty() && self.ended_runs.is_empty();
-        is_done && self.due_count == 0 && self.next_page.is_none()
+        let is_firm = self.inbox.is_none_or(|inbox| inbox.is_firm(now));
+        is_done && self.due_count == 0 && self.next_page.is_none() && is_firm
     }
 }
 

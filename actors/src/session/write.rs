@@ -122,7 +122,7 @@ fn write_all(
 ) -> Result<(Written, Answers), StoreError> {
     let reader = &context.engine.ledger_reader;
     let unprojected = reader.unprojected(&context.session, PROJECTIONS_PER_TRANSACTION_MAX)?;
-    let directory = Arc::clone(store.directory());
+    let directory = Arc::clone(store.directory()?);
     let mut answers: Answers = accepts.iter().map(|accept| accept.copy_files(context, &directory)).collect();
     let is_told_only = actions.is_empty()
         && accepts.is_empty()

@@ -12,6 +12,7 @@ mod attempt;
 mod list;
 mod operate;
 mod read;
+mod rest_marks;
 mod schema;
 mod session;
 
@@ -20,6 +21,7 @@ pub use agents::{AgentArrival, AgentBudget, AgentRequest};
 pub use attempt::{Begin, Effect, Outcome};
 pub use operate::{parse_state, state_of};
 pub use read::{LedgerReader, Left, PendingDelivery, Unprojected, WaitingDelivery};
+pub use rest_marks::RestMark;
 pub use session::{ImportedDelivery, SessionCursor};
 
 use super::error::StoreError;

@@ -13,6 +13,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The folder below a data directory that holds all sessions.
 const SESSIONS_FOLDER: &str = "v2-sessions";
@@ -41,6 +42,9 @@ const SHARED_FILE_SYSTEMS: [i64; 11] = [
     0x0116_1970,
     0x786F_4256,
 ];
+
+/// The longest step of a file system's clock: FAT has two seconds.
+const FILE_TIME_STEP_MAX: Duration = Duration::from_secs(2);
 
 /// `DATA/v2-sessions`, held open.
 #[derive(Debug)]
@@ -176,6 +180,32 @@ impl FileIdentity {
             // The agent may set any time; it must not overflow.
             modified_ns: status.st_mtime.saturating_mul(1_000_000_000).saturating_add(nanoseconds),
         }
+    }
+
+    /// Whether a later change is sure to show. Clocks of file systems have steps, of up to two seconds: a file that was
+    /// changed just now may be changed again within the same step.
+    pub fn is_firm(&self, now: Timestamp) -> bool {
+        let modified = Timestamp::from_ms(self.modified_ns.div_euclid(1_000_000));
+        now.since(modified) > FILE_TIME_STEP_MAX
+    }
+
+    /// For keeping: the four numbers, one after the other.
+    pub fn to_bytes(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        let numbers = [self.device, self.inode, self.size, self.modified_ns.cast_unsigned()];
+        for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// What [`FileIdentity::to_bytes`] kept.
+    pub fn from_bytes(bytes: [u8; 32]) -> FileIdentity {
+        let mut numbers = bytes
+            .chunks_exact(8)
+            .map(|part| part.iter().rev().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte)));
+        let mut next = || numbers.next().unwrap_or(0);
+        FileIdentity { device: next(), inode: next(), size: next(), modified_ns: next().cast_signed() }
     }
 
     /// Whether both describe the same file, changed or not.

@@ -3,14 +3,28 @@
 use super::error::StoreError;
 use super::lease::SessionLease;
 use super::open::{self, InboundAccess, SessionConnection};
-use super::session_dir::{FileIdentity, SessionDir, SessionFile};
+use super::session_dir::{FileIdentity, SessionDir, SessionFile, SessionsRoot};
 use super::{inbound, outbound};
+use crate::model::ids::{AgentGroupId, SessionId};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::sync::Arc;
 
+/// Where a session's folder is.
+#[derive(Debug, Clone)]
+pub struct SessionPlace {
+    /// The folder of all sessions.
+    pub root: Arc<SessionsRoot>,
+    /// The session's agent group.
+    pub group: AgentGroupId,
+    /// The session.
+    pub session: SessionId,
+}
+
 /// A session's folder and the handles to its two databases, opened when needed.
 pub struct SessionStore {
-    directory: Arc<SessionDir>,
+    place: SessionPlace,
+    /// Open while it is used: a host has far more sessions than descriptors.
+    directory: Option<Arc<SessionDir>>,
     outbound: Option<SessionConnection>,
     inbound: Option<SessionConnection>,
     /// Whether the open `inbound.db` has the current form.
@@ -33,10 +47,11 @@ pub enum Adds {
 
 impl SessionStore {
     /// Nothing is opened yet.
-    pub fn new(directory: Arc<SessionDir>, lease: SessionLease) -> Self {
+    pub fn new(place: SessionPlace, lease: SessionLease) -> Self {
         let last_used = SessionFile::Outbound;
         Self {
-            directory,
+            place,
+            directory: None,
             outbound: None,
             inbound: None,
             inbound_is_current: false,
@@ -47,19 +62,24 @@ impl SessionStore {
     }
 
     /// The session's folder.
-    pub fn directory(&self) -> &Arc<SessionDir> {
-        &self.directory
+    pub fn directory(&mut self) -> Result<&Arc<SessionDir>, StoreError> {
+        let directory = match self.directory.take() {
+            Some(directory) => directory,
+            None => Arc::new(self.place.root.session(&self.place.group, &self.place.session)?),
+        };
+        Ok(self.directory.insert(directory))
     }
 
-    /// Whether a database is open.
+    /// Whether anything is open.
     pub fn is_open(&self) -> bool {
-        self.outbound.is_some() || self.inbound.is_some()
+        self.outbound.is_some() || self.inbound.is_some() || self.directory.is_some()
     }
 
-    /// Closes both databases; the next use opens them again.
+    /// Closes both databases and the folder; the next use opens them again.
     pub fn close(&mut self) {
         self.outbound = None;
         self.inbound = None;
+        self.directory = None;
     }
 
     /// Names the kind of an error that a statement gave. To be called on the thread that ran it.
@@ -77,7 +97,7 @@ impl SessionStore {
         let usable = self.outbound.take().filter(|opened| is_still(opened, &current));
         let connection = match usable {
             Some(connection) => connection,
-            None => open::open_outbound(&self.directory)?,
+            None => open::open_outbound(self.directory()?)?,
         };
         Ok(self.outbound.insert(connection))
     }
@@ -95,7 +115,7 @@ impl SessionStore {
     ) -> Result<T, StoreError> {
         self.upgrade_inbound()?;
         let quiet = self.quiet_inbox.take().filter(|_| adds == Adds::Outcomes);
-        let directory = Arc::clone(&self.directory);
+        let directory = Arc::clone(self.directory()?);
         let connection = self.opened_inbound()?;
         let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
         // Nobody else can write from here on.
@@ -110,8 +130,8 @@ impl SessionStore {
     }
 
     /// `inbound.db` as it is now. Opens nothing.
-    pub fn inbox_identity(&self) -> Result<Option<FileIdentity>, StoreError> {
-        self.directory.identity(SessionFile::Inbound)
+    pub fn inbox_identity(&mut self) -> Result<Option<FileIdentity>, StoreError> {
+        self.directory()?.identity(SessionFile::Inbound)
     }
 
     /// Takes note that nothing asks for upkeep in `inbound.db`, as it was before somebody looked into it.
@@ -125,14 +145,15 @@ impl SessionStore {
     }
 
     /// Whether `inbound.db` is still as it was when nothing in it asked for upkeep. Opens nothing.
-    pub fn inbox_is_known_quiet(&self) -> bool {
-        self.quiet_inbox.is_some_and(|quiet| is_unchanged(&self.directory, &quiet))
+    pub fn inbox_is_known_quiet(&mut self) -> bool {
+        let Some(quiet) = self.quiet_inbox else { return false };
+        self.directory().is_ok_and(|directory| is_unchanged(directory, &quiet))
     }
 
     /// Rolls back what a killed agent left half-written in `outbound.db`. Only while no agent runs.
     pub fn roll_back_outbound(&mut self) -> Result<(), StoreError> {
         self.outbound = None;
-        open::rollback_hot_journal(&self.directory)
+        open::rollback_hot_journal(self.directory()?)
     }
 
     fn opened_inbound(&mut self) -> Result<&mut SessionConnection, StoreError> {
@@ -143,7 +164,7 @@ impl SessionStore {
             Some(connection) => connection,
             None => {
                 self.inbound_is_current = false;
-                open::open_inbound(&self.directory, InboundAccess::ReadWrite)?
+                open::open_inbound(self.directory()?, InboundAccess::ReadWrite)?
             }
         };
         Ok(self.inbound.insert(connection))
@@ -166,8 +187,8 @@ impl SessionStore {
         Ok(())
     }
 
-    fn current(&self, file: SessionFile) -> Result<FileIdentity, StoreError> {
-        self.directory.identity(file)?.ok_or_else(|| StoreError::Missing(file.name().to_owned()))
+    fn current(&mut self, file: SessionFile) -> Result<FileIdentity, StoreError> {
+        self.directory()?.identity(file)?.ok_or_else(|| StoreError::Missing(file.name().to_owned()))
     }
 }
 
@@ -190,16 +211,17 @@ pub fn create_session_files(directory: &Arc<SessionDir>) -> Result<(), StoreErro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ids::SessionId;
     use crate::store::lease::SessionLeases;
+    use crate::store::session_dir::tests::{group, session};
     use crate::store::vfs::tests::{assert_intact, leave_hot_journal, with_databases};
 
     #[test]
     fn what_a_killed_host_left_in_its_own_file_is_rolled_back_by_reading_too() {
         let fixture = with_databases();
         leave_hot_journal(fixture.path("inbound.db"));
-        let lease = SessionLeases::default().try_acquire(&SessionId::new("session-1").unwrap()).unwrap();
-        let mut store = SessionStore::new(Arc::clone(&fixture.directory), lease);
+        let lease = SessionLeases::default().try_acquire(&session()).unwrap();
+        let place = SessionPlace { root: Arc::clone(&fixture.root), group: group(), session: session() };
+        let mut store = SessionStore::new(place, lease);
         let changed: i64 = store
             .inbound()
             .unwrap()

@@ -74,11 +74,11 @@ pub(super) fn create_or_check(connection: &Connection) -> Result<(), StoreError>
     let version: i64 =
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(super::damaged)?;
     match version {
-        SCHEMA_VERSION => super::agents::create(connection),
+        SCHEMA_VERSION => create_added(connection),
         0 => {
             connection
                 .execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"))?;
-            super::agents::create(connection)
+            create_added(connection)
         }
         other => Err(StoreError::Schema {
             file: super::LEDGER_FILE.to_owned(),
@@ -87,4 +87,10 @@ pub(super) fn create_or_check(connection: &Connection) -> Result<(), StoreError>
             ),
         }),
     }
+}
+
+/// Tables that came later: they are made when they are missing, so that the version stays.
+fn create_added(connection: &Connection) -> Result<(), StoreError> {
+    super::agents::create(connection)?;
+    super::rest_marks::create(connection)
 }

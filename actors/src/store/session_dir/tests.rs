@@ -1,12 +1,12 @@
 use super::*;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 /// A data directory with one session in it, and a folder outside that nothing may touch.
 pub(in crate::store) struct Fixture {
     pub(in crate::store) data: tempfile::TempDir,
-    pub(in crate::store) root: SessionsRoot,
+    pub(in crate::store) root: Arc<SessionsRoot>,
     pub(in crate::store) directory: Arc<SessionDir>,
 }
 
@@ -16,7 +16,7 @@ impl Fixture {
         std::fs::create_dir_all(data.path().join(SESSIONS_FOLDER)).unwrap();
         std::fs::create_dir_all(data.path().join("outside")).unwrap();
         std::fs::write(data.path().join("outside/victim"), "precious").unwrap();
-        let root = SessionsRoot::open(data.path()).unwrap();
+        let root = Arc::new(SessionsRoot::open(data.path()).unwrap());
         let directory = Arc::new(root.create_session(&group(), &session()).unwrap());
         Fixture { data, root, directory }
     }
@@ -37,11 +37,11 @@ impl Fixture {
     }
 }
 
-fn group() -> AgentGroupId {
+pub(in crate::store) fn group() -> AgentGroupId {
     AgentGroupId::new("group-1").unwrap()
 }
 
-fn session() -> SessionId {
+pub(in crate::store) fn session() -> SessionId {
     SessionId::new("session-1").unwrap()
 }
 
