@@ -5,6 +5,7 @@ use nanorelay_actors::store::{central, inbound, outbound};
 use rusqlite::{Connection, OpenFlags, params};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// The agent group of session number `index`; every tenant has the sessions of one group.
 pub const GROUP: &str = "ag-bench";
@@ -26,8 +27,6 @@ pub struct WorldSpec {
     pub history: usize,
     /// Messages queued in the one session of a second tenant; 0 = no such session.
     pub noisy_messages: usize,
-    /// Every how many-th session has the messages; 1 = all.
-    pub busy_every: usize,
 }
 
 /// The id of session number `index`.
@@ -45,11 +44,9 @@ pub fn create(data_dir: &Path, spec: &WorldSpec) -> Result<(), BenchError> {
     fs::create_dir_all(data_dir.join("v2-sessions").join(GROUP))?;
     create_central(data_dir, spec)?;
     let templates = tempfile::tempdir_in(data_dir)?;
-    let busy = template(templates.path(), "busy", spec.messages, spec.history)?;
-    let idle = template(templates.path(), "idle", 0, spec.history)?;
+    let source = template(templates.path(), "session", spec.messages, spec.history)?;
     for index in 0..spec.sessions {
-        let source = if index % spec.busy_every == 0 { &busy } else { &idle };
-        copy_session(source, &session_folder(data_dir, index))?;
+        copy_session(&source, &session_folder(data_dir, index))?;
     }
     if spec.noisy_messages > 0 {
         let source = template(templates.path(), "noisy", spec.noisy_messages, 0)?;
@@ -58,6 +55,28 @@ pub fn create(data_dir: &Path, spec: &WorldSpec) -> Result<(), BenchError> {
     // The measurement must not pay for what making its data left to be written.
     rustix::fs::sync();
     Ok(())
+}
+
+/// Makes all databases look as if they were last written an hour ago, as those of sessions at rest were.
+pub fn age(data_dir: &Path, sessions: usize) -> Result<(), BenchError> {
+    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    for index in 0..sessions {
+        for name in ["inbound.db", "outbound.db"] {
+            let path = session_folder(data_dir, index).join(name);
+            fs::File::options().write(true).open(path)?.set_modified(hour_ago)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes `count` messages into a session that has none.
+pub fn add_messages(data_dir: &Path, session: usize, count: usize) -> Result<(), BenchError> {
+    let mut outbox = open(&session_folder(data_dir, session).join("outbound.db"))?;
+    let rows = outbox.transaction()?;
+    for number in 0..count {
+        insert_message(&rows, number, "a message of the usual length, some sixty characters")?;
+    }
+    Ok(rows.commit()?)
 }
 
 fn copy_session(source: &Path, folder: &Path) -> Result<(), BenchError> {

@@ -68,7 +68,9 @@ impl Timestamp {
             Zone::Absent if written.separator == b' ' && written.has_seconds => 0,
             Zone::Absent => return Err(invalid()),
         };
-        Ok(Self(civil_to_ms(written.civil) - i64::from(utc_offset_seconds) * 1000))
+        let ms = civil_to_ms(written.civil) - i64::from(utc_offset_seconds) * 1000;
+        // Its offset may take a time of the first or the last year out of the years that can be written.
+        if (TEXT_MS_MIN..=TEXT_MS_MAX).contains(&ms) { Ok(Self(ms)) } else { Err(invalid()) }
     }
 
     /// Reads a time that an agent wrote into a system action: the forms of [`Timestamp::parse`], or
@@ -250,6 +252,13 @@ mod tests {
 
     fn berlin() -> TimeZone {
         TimeZone::get("Europe/Berlin").unwrap()
+    }
+
+    #[test]
+    fn a_time_whose_offset_leaves_the_years_that_can_be_written_is_no_time() {
+        refused("9999-12-31T23:59-14:37");
+        refused("0000-01-01T00:00+00:01");
+        check("9999-12-31T23:59-00:00", "9999-12-31T23:59:00.000Z");
     }
 
     #[test]

@@ -25,8 +25,9 @@ pub struct SessionStore {
     place: SessionPlace,
     /// Open while it is used: a host has far more sessions than descriptors.
     directory: Option<Arc<SessionDir>>,
-    outbound: Option<SessionConnection>,
-    inbound: Option<SessionConnection>,
+    // Boxed: thousands of sessions have none open.
+    outbound: Option<Box<SessionConnection>>,
+    inbound: Option<Box<SessionConnection>>,
     /// Whether the open `inbound.db` has the current form.
     inbound_is_current: bool,
     /// `inbound.db` as it was when nothing in it asked for upkeep.
@@ -97,7 +98,7 @@ impl SessionStore {
         let usable = self.outbound.take().filter(|opened| is_still(opened, &current));
         let connection = match usable {
             Some(connection) => connection,
-            None => open::open_outbound(self.directory()?)?,
+            None => Box::new(open::open_outbound(self.directory()?)?),
         };
         Ok(self.outbound.insert(connection))
     }
@@ -164,7 +165,7 @@ impl SessionStore {
             Some(connection) => connection,
             None => {
                 self.inbound_is_current = false;
-                open::open_inbound(self.directory()?, InboundAccess::ReadWrite)?
+                Box::new(open::open_inbound(self.directory()?, InboundAccess::ReadWrite)?)
             }
         };
         Ok(self.inbound.insert(connection))
