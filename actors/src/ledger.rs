@@ -46,6 +46,10 @@ struct SyncState {
     committed: u64,
     /// Number of the last transaction that is known to be on the disk.
     synced: u64,
+    /// Number of the last transaction that is to be synced although nobody waits for it.
+    wanted: u64,
+    /// Why a sync failed that nobody waited for; the next one who cares is told.
+    failed: Option<LedgerError>,
     syncing: bool,
     waiting: Vec<(u64, oneshot::Sender<Result<(), LedgerError>>)>,
 }
@@ -122,6 +126,30 @@ impl Ledger {
         Ok(value)
     }
 
+    /// Writes like [`Ledger::record`] and has the record synced to the disk, without waiting for that: at most the time of
+    /// two syncs later it survives a power loss. Fails when an earlier sync of this kind has failed.
+    pub async fn record_synced_soon<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let (value, number) = self.enqueue(work).await?;
+        if self.shared.durability == Durability::Process {
+            return Ok(value);
+        }
+        let start = {
+            let mut state = lock(&self.shared.sync_state);
+            if let Some(error) = state.failed.take() {
+                return Err(error);
+            }
+            state.wanted = state.wanted.max(number);
+            state.synced < number && !std::mem::replace(&mut state.syncing, true)
+        };
+        if start {
+            self.start_syncer();
+        }
+        Ok(value)
+    }
+
     /// Syncs all records to the disk, whatever the settings say.
     pub async fn flush(&self) -> Result<(), LedgerError> {
         let committed = lock(&self.shared.sync_state).committed;
@@ -157,10 +185,14 @@ impl Ledger {
             !std::mem::replace(&mut state.syncing, true)
         };
         if start {
-            let shared = Arc::clone(&self.shared);
-            Blocking::start_dedicated(move || shared.sync_until_nobody_waits());
+            self.start_syncer();
         }
         answer.await.map_err(|_| LedgerError("the syncer is gone".to_owned()))?
+    }
+
+    fn start_syncer(&self) {
+        let shared = Arc::clone(&self.shared);
+        Blocking::start_dedicated(move || shared.sync_until_nobody_waits());
     }
 }
 
@@ -203,7 +235,7 @@ impl Shared {
         loop {
             let target = {
                 let mut state = lock(&self.sync_state);
-                if state.waiting.is_empty() {
+                if state.waiting.is_empty() && state.wanted <= state.synced {
                     state.syncing = false;
                     return;
                 }
@@ -211,8 +243,12 @@ impl Shared {
             };
             let result = self.sync.sync().map_err(|error| LedgerError(error.to_string()));
             let mut state = lock(&self.sync_state);
-            if result.is_ok() {
-                state.synced = state.synced.max(target);
+            match &result {
+                Ok(()) => state.synced = state.synced.max(target),
+                Err(error) => {
+                    state.wanted = 0;
+                    state.failed = Some(error.clone()).filter(|_| state.waiting.is_empty());
+                }
             }
             let (answered, waiting) =
                 std::mem::take(&mut state.waiting).into_iter().partition(|(number, _)| *number <= target);

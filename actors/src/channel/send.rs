@@ -72,7 +72,7 @@ pub(super) async fn attempt(
         let reason = "the platform said that this destination is gone".to_owned();
         return give_up(&engine, &item, ErrorClass::DestinationGone, reason).await;
     }
-    match begin(&engine, &key, now).await {
+    match begin(&engine, &account, &key, now).await {
         Ok(Begin::Started { attempt, first_due }) => {
             crash_point!("attempt_recorded");
             let (result, _permit) = match attachments {
@@ -104,11 +104,25 @@ pub(super) async fn attempt(
     }
 }
 
-/// Records the attempt. After an error it may be in the ledger all the same, when only the disk has failed: then
-/// it is taken back, for as long as that takes.
-async fn begin(engine: &Engine, key: &DeliveryKey, now: Timestamp) -> Result<Begin, LedgerError> {
+/// Records the attempt, before which nothing is sent. Where an unknown outcome means another send anyway, the record
+/// survives a killed host and nobody waits for the disk: a power loss that takes it along has the effect that the policy
+/// has. Elsewhere it is on the disk first.
+///
+/// After an error it may be in the ledger all the same, when only the disk has failed: then it is taken back, for as long as
+/// that takes.
+async fn begin(
+    engine: &Engine,
+    account: &ChannelAccount,
+    key: &DeliveryKey,
+    now: Timestamp,
+) -> Result<Begin, LedgerError> {
     let inside = key.clone();
-    let begun = engine.ledger.record_durably(move |ledger| ledger.begin_attempt(&inside, now)).await;
+    let attempt = move |ledger: &mut LedgerTransaction<'_>| ledger.begin_attempt(&inside, now);
+    let begun = if account.may_resend() {
+        engine.ledger.record_synced_soon(attempt).await
+    } else {
+        engine.ledger.record_durably(attempt).await
+    };
     if begun.is_err() {
         engine
             .record_until_done(&key.session_id, &key.message_id, "attempt not taken back yet", || {
