@@ -1,5 +1,9 @@
 //! What the relay tells about deliveries: one record each, and the counts of a run.
 
+mod replay;
+
+pub use replay::{InvalidRate, ReplayRate};
+
 use serde::{Deserialize, Serialize};
 
 /// Where a delivery stands.
@@ -47,6 +51,11 @@ impl DeliveryState {
         }
     }
 
+    /// Whether an operator can put such a message back into its lane.
+    pub fn is_replayable(self) -> bool {
+        matches!(self, DeliveryState::Dead | DeliveryState::Ambiguous | DeliveryState::Held)
+    }
+
     /// The state of that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == name)
@@ -86,6 +95,42 @@ pub struct DeliveryRecord {
     pub updated_at: String,
 }
 
+/// One failed attempt at a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// Which try it was, 1 for the first; a replay begins anew.
+    pub attempt: u32,
+    /// When it failed; RFC 3339 UTC.
+    pub ended_at: String,
+    /// Kind of the failure.
+    pub error_class: String,
+    /// The failure in words.
+    pub error: String,
+}
+
+/// One delivery with everything that was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryDetails {
+    /// Where it stands.
+    #[serde(flatten)]
+    pub record: DeliveryRecord,
+    /// Every attempt that failed, the oldest first.
+    pub failed_attempts: Vec<AttemptRecord>,
+}
+
+/// What an operator found out about a message of which it was unknown whether it was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resolution {
+    /// It has arrived. It counts as delivered.
+    Delivered {
+        /// The platform's id of it, when known. Agents use it to edit what they said.
+        platform_message_id: Option<String>,
+    },
+    /// It has not arrived. It goes back into its lane, and the attempt is not counted.
+    NotDelivered,
+}
+
 /// Which deliveries to list. Empty = all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryFilter {
@@ -95,6 +140,12 @@ pub struct DeliveryFilter {
     pub session_id: Option<String>,
     /// Only this message id.
     pub message_id: Option<String>,
+    /// Only messages to this channel type.
+    #[serde(default)]
+    pub channel_type: Option<String>,
+    /// Only those whose last failure was of this kind.
+    #[serde(default)]
+    pub error_class: Option<String>,
     /// At most so many, the most recently changed first.
     pub limit: Option<u32>,
 }

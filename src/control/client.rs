@@ -2,7 +2,9 @@
 
 use super::SocketPlace;
 use super::protocol::{MessageKey, Request, Response};
-use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, SessionFilter, SessionRecord};
+use nanorelay_actors::report::{
+    DeliveryDetails, DeliveryFilter, DeliveryRecord, ReplayRate, Resolution, SessionFilter, SessionRecord,
+};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -46,7 +48,16 @@ impl ControlClient {
 
     /// All matching deliveries.
     pub fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>, ClientError> {
-        let mut responses = self.ask(&Request::List { filter: filter.clone() })?;
+        self.records(&Request::List { filter: filter.clone() })
+    }
+
+    /// What [`ControlClient::replay_all`] would put back, in that order.
+    pub fn replayable(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>, ClientError> {
+        self.records(&Request::Replayable { filter: filter.clone() })
+    }
+
+    fn records(&self, request: &Request) -> Result<Vec<DeliveryRecord>, ClientError> {
+        let mut responses = self.ask(request)?;
         let Some(Response::End { .. }) = responses.pop() else { return Err(ClientError::Protocol) };
         let record = |response| match response {
             Response::Record(record) => Ok(*record),
@@ -76,9 +87,24 @@ impl ControlClient {
         self.count(&Request::Replay { keys: vec![key] })
     }
 
-    /// Puts all matching dead ones back into their lanes; how many were put back.
-    pub fn replay_all(&self, filter: &DeliveryFilter) -> Result<u64, ClientError> {
-        self.count(&Request::ReplayAll { filter: filter.clone() })
+    /// Puts all that match back into their lanes; how many were put back.
+    pub fn replay_all(&self, filter: &DeliveryFilter, rate: Option<ReplayRate>) -> Result<u64, ClientError> {
+        self.count(&Request::ReplayAll { filter: filter.clone(), rate })
+    }
+
+    /// One delivery with everything that was tried.
+    pub fn delivery(&self, key: MessageKey) -> Result<Option<DeliveryDetails>, ClientError> {
+        let mut responses = self.ask(&Request::Show { key })?.into_iter();
+        match (responses.next(), responses.next()) {
+            (Some(Response::Details(details)), Some(Response::End { .. })) => Ok(Some(*details)),
+            (Some(Response::End { .. }), None) => Ok(None),
+            _ => Err(ClientError::Protocol),
+        }
+    }
+
+    /// Settles an ambiguous delivery; whether it was ambiguous.
+    pub fn resolve(&self, key: MessageKey, resolution: Resolution) -> Result<bool, ClientError> {
+        Ok(self.count(&Request::Resolve { key, resolution })? > 0)
     }
 
     fn count(&self, request: &Request) -> Result<u64, ClientError> {

@@ -1,6 +1,8 @@
 //! The lines that are exchanged.
 
-use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, SessionFilter, SessionRecord};
+use nanorelay_actors::report::{
+    DeliveryDetails, DeliveryFilter, DeliveryRecord, ReplayRate, Resolution, SessionFilter, SessionRecord,
+};
 use serde::{Deserialize, Serialize};
 
 /// The longest request, in bytes.
@@ -20,10 +22,30 @@ pub enum Request {
         /// Which ones.
         keys: Vec<MessageKey>,
     },
-    /// Puts all matching dead ones back into their lanes.
+    /// Puts all that match back into their lanes.
     ReplayAll {
         /// Which ones.
         filter: DeliveryFilter,
+        /// How fast; at once without.
+        rate: Option<ReplayRate>,
+    },
+    /// What [`Request::ReplayAll`] would put back: answered like [`Request::List`].
+    Replayable {
+        /// Which ones.
+        filter: DeliveryFilter,
+    },
+    /// One delivery with everything that was tried: answered by a [`Response::Details`] if it is known, then
+    /// [`Response::End`].
+    Show {
+        /// Which one.
+        key: MessageKey,
+    },
+    /// Settles an ambiguous delivery.
+    Resolve {
+        /// Which one.
+        key: MessageKey,
+        /// What became of it.
+        resolution: Resolution,
     },
     /// All matching sessions: answered by a [`Response::Session`] each, then [`Response::End`].
     Sessions {
@@ -55,11 +77,13 @@ pub struct MessageKey {
 pub enum Response {
     /// One delivery.
     Record(Box<DeliveryRecord>),
+    /// One delivery with everything that was tried.
+    Details(Box<DeliveryDetails>),
     /// One session.
     Session(Box<SessionRecord>),
     /// The request is done; nothing follows.
     End {
-        /// Deliveries or sessions listed, replayed or released.
+        /// Deliveries or sessions listed, replayed, resolved or released.
         count: u64,
     },
     /// Answer to [`Request::Status`]; nothing follows.

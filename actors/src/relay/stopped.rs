@@ -4,10 +4,12 @@ use super::{OperationError, StartError};
 use crate::clock::{Clock, SystemClock};
 use crate::model::ids::SessionId;
 use crate::model::message::DeliveryKey;
-use crate::report::{DeliveryFilter, DeliveryRecord, SessionFilter, SessionRecord};
+use crate::report::{
+    DeliveryDetails, DeliveryFilter, DeliveryRecord, ReplayRate, Resolution, SessionFilter, SessionRecord,
+};
 use crate::store::error::StoreError;
 use crate::store::host_lock::HostLock;
-use crate::store::ledger::{LedgerReader, LedgerTransaction, LedgerWriter};
+use crate::store::ledger::{LedgerReader, LedgerTransaction, LedgerWriter, keys_of};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -47,22 +49,37 @@ impl StoppedHost {
         self.write(|ledger| ledger.release_session(session, now))
     }
 
+    /// One delivery with everything that was tried.
+    pub fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryDetails>, OperationError> {
+        self.read(|reader| reader.delivery(key))
+    }
+
+    /// What [`StoppedHost::replay_all`] would put back, in that order.
+    pub fn replayable(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>, OperationError> {
+        self.read(|reader| reader.replayable(filter))
+    }
+
     /// Marks dead, held or ambiguous deliveries to be sent again at the next start. Returns how many.
     pub fn replay(&self, keys: &[DeliveryKey]) -> Result<usize, OperationError> {
         let now = SystemClock.now();
-        self.write(|ledger| {
-            let mut count = 0;
-            for key in keys {
-                count += usize::from(ledger.replay(key, now)?);
-            }
-            Ok(count)
-        })
+        self.write(|ledger| ledger.replay_many(keys, None, 0, now))
     }
 
-    /// The same for all that match.
-    pub fn replay_all(&self, filter: &DeliveryFilter) -> Result<usize, OperationError> {
+    /// The same for all that match. A rate counts from now, not from the next start.
+    pub fn replay_all(
+        &self,
+        filter: &DeliveryFilter,
+        rate: Option<ReplayRate>,
+    ) -> Result<usize, OperationError> {
+        let (keys, now) = (keys_of(&self.replayable(filter)?), SystemClock.now());
+        self.write(|ledger| ledger.replay_many(&keys, rate, 0, now))
+    }
+
+    /// Settles an ambiguous delivery: it has arrived, or it has not and is sent again at the next start. Returns
+    /// whether it was ambiguous.
+    pub fn resolve(&self, key: &DeliveryKey, resolution: &Resolution) -> Result<bool, OperationError> {
         let now = SystemClock.now();
-        self.write(|ledger| ledger.replay_matching(filter, now).map(|(_, count)| count))
+        self.write(|ledger| ledger.resolve(key, resolution, now))
     }
 
     fn read<T: Default>(

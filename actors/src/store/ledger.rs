@@ -18,6 +18,7 @@ mod session;
 pub use admit::{Admission, Admitted, InitialState};
 pub use agents::{AgentArrival, AgentBudget, AgentRequest};
 pub use attempt::{Begin, Effect, Outcome};
+pub use list::keys_of;
 pub use operate::{parse_state, state_of};
 pub use read::{LedgerReader, Left, PendingDelivery, Unprojected, WaitingDelivery};
 pub use session::{ImportedDelivery, SessionCursor};

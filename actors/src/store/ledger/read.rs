@@ -326,13 +326,16 @@ impl LedgerReader {
                      FROM deliveries
                      WHERE (?1 = '[]' OR state IN (SELECT value FROM json_each(?1)))
                        AND (?2 IS NULL OR session_id = ?2) AND (?3 IS NULL OR message_id = ?3)
-                     ORDER BY updated_at DESC, session_id, seq DESC LIMIT ?4",
+                       AND (?4 IS NULL OR channel_type = ?4) AND (?5 IS NULL OR error_class = ?5)
+                     ORDER BY updated_at DESC, session_id, seq DESC LIMIT ?6",
                 )?
                 .query_map(
                     params![
                         states,
                         filter.session_id,
                         filter.message_id,
+                        filter.channel_type,
+                        filter.error_class,
                         filter.limit.map_or(-1, i64::from)
                     ],
                     delivery_record,
@@ -342,7 +345,7 @@ impl LedgerReader {
     }
 }
 
-fn delivery_record(row: &Row<'_>) -> rusqlite::Result<DeliveryRecord> {
+pub(super) fn delivery_record(row: &Row<'_>) -> rusqlite::Result<DeliveryRecord> {
     let time = |ms: i64| Timestamp::from_ms(ms).to_iso();
     Ok(DeliveryRecord {
         session_id: row.get(0)?,

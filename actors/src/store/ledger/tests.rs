@@ -126,7 +126,7 @@ fn a_delivered_message_stays_delivered_whatever_comes_later() {
         projected: false,
     };
     assert!(!ledger.write(|ledger| ledger.finish(&session(), &id("a"), &dead, at(2))));
-    assert!(!ledger.write(|ledger| ledger.replay(&key("a"), at(3))));
+    assert!(!ledger.write(|ledger| ledger.replay(&key("a"), None, at(3))));
     assert_eq!(ledger.states()[0].1, DeliveryState::Delivered);
 }
 
@@ -276,8 +276,9 @@ fn replay_puts_the_dead_back_with_fresh_attempts() {
     };
     ledger.write(|ledger| ledger.finish(&session(), &id("a"), &dead, at(1)));
     let filter = DeliveryFilter { states: vec![DeliveryState::Dead], ..DeliveryFilter::default() };
-    let (sessions, count) = ledger.write(|ledger| ledger.replay_matching(&filter, at(2)));
-    assert_eq!((sessions, count), (vec![session()], 1));
+    let keys = keys_of(&ledger.reader().replayable(&filter).unwrap());
+    assert_eq!(keys, [key("a")]);
+    assert_eq!(ledger.write(|ledger| ledger.replay_many(&keys, None, 0, at(2))), 1);
     assert_eq!(ledger.states(), [("a".to_owned(), DeliveryState::Queued, 0)]);
     assert!(ledger.reader().unprojected(&session(), 10).unwrap().is_empty());
 }
@@ -298,3 +299,5 @@ fn a_ledger_of_a_newer_version_is_refused() {
     drop(ledger.writer);
     assert!(matches!(LedgerWriter::open(ledger.folder.path()), Err(StoreError::Schema { .. })));
 }
+
+mod operate;
