@@ -5,6 +5,7 @@ mod config;
 mod deliveries;
 mod demo;
 mod drain;
+mod ledger;
 mod place;
 mod running;
 mod serve;
@@ -47,6 +48,11 @@ enum Command {
     Sessions {
         #[command(subcommand)]
         command: sessions::SessionsCommand,
+    },
+    /// Make a new ledger when nanorelay.db is lost or damaged
+    Ledger {
+        #[command(subcommand)]
+        command: ledger::LedgerCommand,
     },
     /// Show what nanorelay does, with demo agents in a directory of its own
     Demo(demo::DemoArgs),
@@ -187,6 +193,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Drain(args) => drain::run(&args),
         Command::Deliveries { command } => deliveries::run(command),
         Command::Sessions { command } => sessions::run(command),
+        Command::Ledger { command } => ledger::run(command),
         Command::Demo(args) => demo::run(&args),
         Command::Config { command } => config::run(command),
         Command::Bench(args) => bench::run(&args),

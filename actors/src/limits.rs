@@ -39,6 +39,13 @@ pub const ERROR_TEXT_BYTES_MAX: usize = 1000;
 pub const SESSION_LOCK_WAIT: Duration = Duration::from_millis(200);
 /// The longest run of one SQL statement on a session's database.
 pub const SESSION_STATEMENT_DEADLINE: Duration = Duration::from_secs(5);
+/// Time from the start to the first look for what the ledger need not keep any longer.
+pub const PRUNE_DELAY: Duration = Duration::from_secs(60);
+/// Time between two looks for what the ledger need not keep any longer.
+pub const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
+/// The least age of what is pruned because the ledger is too large. A row that its agent commits late comes within
+/// seconds.
+pub const PRUNE_AGE_MIN: Duration = Duration::from_secs(3600);
 /// How long a destination that the platform called gone (HTTP 410) is not tried again.
 pub const GONE_DESTINATION_REMEMBERED: Duration = Duration::from_secs(3600);
 

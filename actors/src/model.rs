@@ -7,6 +7,7 @@ pub mod ids;
 pub mod lanes;
 pub mod message;
 pub mod recurrence;
+pub mod retention;
 pub mod retry;
 pub mod route;
 pub mod staleness;

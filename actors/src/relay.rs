@@ -2,6 +2,7 @@
 
 mod builder;
 mod deliveries;
+mod rebuild;
 mod root;
 mod stopped;
 
@@ -14,7 +15,7 @@ use crate::engine::statistics::StatisticsSnapshot;
 use crate::model::ids::{ChannelType, SessionId};
 use crate::model::route::AGENT_CHANNEL_TYPE;
 use crate::registry::{LookAtSessions, ObserveRegistry, RegistrySnapshot};
-use crate::report::{DrainReport, SessionFilter, SessionRecord};
+use crate::report::{DrainReport, PruneReport, SessionFilter, SessionRecord};
 use crate::session::messages::LookReason;
 use crate::store::error::StoreError;
 use crate::store::ledger::Left;
@@ -42,6 +43,8 @@ struct Shared {
     engine: Arc<Engine>,
     /// The task that brings the supervisor back.
     root: actix_rt::task::JoinHandle<()>,
+    /// The task that keeps the ledger small.
+    pruning: actix_rt::task::JoinHandle<()>,
 }
 
 impl Relay {
@@ -135,6 +138,7 @@ impl Relay {
             slog::warn!(engine.logger, "work was cut off at the deadline of the shutdown");
         }
         self.shared.root.abort();
+        self.shared.pruning.abort();
         self.terminate_actors().await;
         if let Err(error) = engine.ledger.flush().await {
             slog::error!(engine.logger, "ledger not flushed"; "error" => %error);
@@ -187,6 +191,12 @@ impl Relay {
         let released = released.await.map_err(|error| OperationError(error.to_string()))?;
         self.look(Some(vec![session]), LookReason::Release).await;
         Ok(released)
+    }
+
+    /// Makes the ledger forget now what [`crate::settings::Retention`] says that it need not keep. A running relay
+    /// does so by itself, every hour.
+    pub async fn prune_ledger(&self) -> Result<PruneReport, OperationError> {
+        crate::retention::prune(self.engine()).await.map_err(|error| OperationError(error.to_string()))
     }
 
     /// Makes an actor panic, to show that the others go on.

@@ -172,6 +172,36 @@ pub struct SessionFilter {
     pub quarantined: bool,
 }
 
+/// What a ledger was rebuilt from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebuildReport {
+    /// Under which name the former ledger is kept; none when there was none.
+    pub kept_as: Option<String>,
+    /// Sessions that were read.
+    pub sessions: u64,
+    /// Messages that their `delivered` tables list as delivered.
+    pub delivered: u64,
+    /// Messages that they list as failed: dead now, and can be replayed.
+    pub failed: u64,
+    /// Messages that they do not list: sent at the next start.
+    pub waiting: u64,
+    /// Sessions that cannot be read now, with the reason. They are imported when they can be.
+    pub unreadable: Vec<(String, String)>,
+}
+
+/// What one run of pruning came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PruneReport {
+    /// Delivered messages that the ledger has forgotten.
+    pub delivered: u64,
+    /// Dead, held and ambiguous ones.
+    pub dead: u64,
+    /// What the rest takes, in bytes.
+    pub used_bytes: u64,
+    /// What is free for new rows, in bytes.
+    pub free_bytes: u64,
+}
+
 /// The counts of one run of `drain`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrainReport {

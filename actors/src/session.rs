@@ -18,6 +18,8 @@ mod upkeep;
 mod window;
 mod write;
 
+pub(crate) use open::read_history;
+
 use crate::channel::ChannelActor;
 use crate::engine::Engine;
 use crate::engine::directory::LivingSession;

@@ -29,6 +29,8 @@ pub struct Settings {
     pub heartbeat_ceiling: Duration,
     /// How often a message's stale claim is reset before the message counts as failed.
     pub claim_tries_max: u32,
+    /// What the ledger keeps of messages that are settled.
+    pub retention: Retention,
 }
 
 impl Default for Settings {
@@ -45,6 +47,32 @@ impl Default for Settings {
             claim_stale_after: Duration::from_secs(60),
             heartbeat_ceiling: Duration::from_secs(30 * 60),
             claim_tries_max: 5,
+            retention: Retention::default(),
+        }
+    }
+}
+
+/// What the ledger keeps of messages that are settled. A message that is not settled is always kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// How long a delivered message is kept.
+    pub keep_settled: Duration,
+    /// How long a dead, held or ambiguous message is kept.
+    pub keep_dead: Duration,
+    /// Most dead, held and ambiguous messages of one session; the oldest go first.
+    pub dead_per_session_max: u64,
+    /// Size of the ledger above which delivered messages go earlier, but not within their first hour.
+    pub size_bytes_max: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 3600);
+        Self {
+            keep_settled: 30 * day,
+            keep_dead: 90 * day,
+            dead_per_session_max: 10_000,
+            size_bytes_max: 4 << 30,
         }
     }
 }

@@ -120,6 +120,8 @@ pub enum ErrorClass {
     Vanished,
     /// A host that ran here before recorded it as failed.
     Imported,
+    /// The row has a seq up to which the ledger has pruned: it may have been delivered before.
+    Forgotten,
 }
 
 impl ErrorClass {
@@ -141,6 +143,7 @@ impl ErrorClass {
             ErrorClass::AgentBudget => "agent_budget",
             ErrorClass::Vanished => "vanished",
             ErrorClass::Imported => "imported",
+            ErrorClass::Forgotten => "forgotten",
         }
     }
 }

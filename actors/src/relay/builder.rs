@@ -50,8 +50,8 @@ pub enum StartError {
     /// A setting cannot be used.
     #[error("{0}")]
     Setting(String),
-    /// A database cannot be used. For a damaged `nanorelay.db`: restore it, or move it away only if messages may
-    /// be sent again.
+    /// A database cannot be used. For a damaged or lost `nanorelay.db`: restore a copy, or see
+    /// [`super::StoppedHost::rebuild_ledger`].
     #[error("{0}")]
     Store(#[from] StoreError),
     /// The ledger could not be written.
@@ -188,7 +188,8 @@ impl RelayBuilder {
         });
         begin_incarnation(&engine).await?;
         let root = launch(&engine, exit_receiver, with_work);
-        Ok(Relay { shared: Arc::new(Shared { engine, root }) })
+        let pruning = actix_rt::spawn(crate::retention::run(Arc::clone(&engine)));
+        Ok(Relay { shared: Arc::new(Shared { engine, root, pruning }) })
     }
 }
 

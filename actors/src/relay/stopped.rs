@@ -9,13 +9,13 @@ use crate::report::{
 };
 use crate::store::error::StoreError;
 use crate::store::host_lock::HostLock;
-use crate::store::ledger::{LedgerReader, LedgerTransaction, LedgerWriter, keys_of};
+use crate::store::ledger::{LEDGER_FILE, LedgerReader, LedgerTransaction, LedgerWriter, keys_of, mark};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Holds a data directory's lock, so that no host starts meanwhile.
 pub struct StoppedHost {
-    data_dir: PathBuf,
+    pub(super) data_dir: PathBuf,
     _lock: HostLock,
 }
 
@@ -97,7 +97,8 @@ impl StoppedHost {
         &self,
         write: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, OperationError> {
-        if !self.data_dir.join(crate::store::ledger::LEDGER_FILE).exists() {
+        mark::check(&self.data_dir).map_err(|error| OperationError(error.to_string()))?;
+        if !self.data_dir.join(LEDGER_FILE).exists() {
             return Ok(T::default());
         }
         let run = || {

@@ -73,7 +73,7 @@ async fn import(context: &StepContext, store: &mut Option<OwnedStore>) -> Result
 }
 
 /// The seq up to which everything is settled, and the settled rows that must be kept by id.
-fn read_history(store: &mut SessionStore) -> Result<(i64, Vec<ImportedDelivery>), StoreError> {
+pub(crate) fn read_history(store: &mut SessionStore) -> Result<(i64, Vec<ImportedDelivery>), StoreError> {
     let delivered = match store.inbound() {
         Ok(inbox) => {
             let mut delivered = HashMap::new();

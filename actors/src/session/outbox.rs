@@ -7,6 +7,7 @@ use super::judge::{Judged, Verdict};
 use super::read::{ReadReport, RefillReport};
 use crate::channel::Enqueue;
 use crate::channel::queue::QueuedDelivery;
+use crate::model::error::ErrorClass;
 use crate::model::ids::{ChannelType, MessageId};
 use crate::model::message::Lane;
 use crate::model::time::Timestamp;
@@ -43,7 +44,14 @@ impl SessionActor {
                     self.todo.survey = true;
                     continue;
                 }
-                Admitted::Known(_) | Admitted::BelowLowWater => continue,
+                Admitted::Known(_) => continue,
+                Admitted::BelowLowWater => {
+                    let reason = "its seq is one that was pruned from the ledger";
+                    let class = ErrorClass::Forgotten;
+                    self.engine().warn_given_up(&self.context.session, &judged.row.id, class, reason);
+                    dead += 1;
+                    continue;
+                }
             }
             if let Verdict::Dead { class, reason } = &judged.verdict {
                 self.engine().warn_given_up(&self.context.session, &judged.row.id, *class, reason);

@@ -84,7 +84,9 @@ fn judge_new(
         Err(StoreError::Missing(_)) => Batch { cursor: progress.cursor, ..Batch::default() },
         Err(error) => return Err(error),
     };
-    let imported = if adopting { delivered_elsewhere(store, &batch)? } else { Vec::new() };
+    // A row that comes late may be one that the ledger knew and has pruned.
+    let has_late = batch.rows.iter().any(|row| row.seq <= progress.cursor.seq);
+    let imported = if adopting || has_late { delivered_elsewhere(store, &batch)? } else { Vec::new() };
     let judged = judge_rows(store, context, batch.rows, now)?;
     Ok(Judgement { judged, unusable: batch.unusable, imported, cursor: batch.cursor, more: batch.more })
 }

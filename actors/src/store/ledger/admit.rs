@@ -56,12 +56,15 @@ pub enum Admitted {
     New,
     /// It knew it already, in this state.
     Known(DeliveryState),
-    /// The message is older than everything the ledger keeps: it was settled long ago.
+    /// Its seq is one up to which everything was settled, and the ledger does not know it (any more). It may have
+    /// been sent before, so it is dead now: visible, and never sent unless an operator replays it.
     BelowLowWater,
 }
 
 impl LedgerTransaction<'_> {
     /// Records new messages of one session and moves its cursor. Answers in the order of `admissions`.
+    ///
+    /// The low-water mark in the ledger counts when it is above `low_water_seq`: pruning has raised it.
     pub fn admit(
         &mut self,
         session: &SessionId,
@@ -71,6 +74,7 @@ impl LedgerTransaction<'_> {
         low_water_seq: i64,
         now: Timestamp,
     ) -> Result<Vec<Admitted>, StoreError> {
+        let low_water_seq = self.low_water_seq(session)?.map_or(low_water_seq, |seq| seq.max(low_water_seq));
         let mut answers = Vec::with_capacity(admissions.len());
         for admission in admissions {
             answers.push(self.admit_one(session, admission, low_water_seq, now)?);
@@ -101,15 +105,17 @@ impl LedgerTransaction<'_> {
         low_water_seq: i64,
         now: Timestamp,
     ) -> Result<Admitted, StoreError> {
-        if admission.seq <= low_water_seq {
-            let known = self.state_of(session, &admission.message_id)?;
-            return Ok(known.map_or(Admitted::BelowLowWater, Admitted::Known));
-        }
+        let is_below = admission.seq <= low_water_seq;
+        let forgotten = InitialState::Dead {
+            class: ErrorClass::Forgotten,
+            reason: "a message with this seq may have been sent before; replay it if it was not".to_owned(),
+        };
+        let initial = if is_below { &forgotten } else { &admission.initial };
         let mut state = DeliveryState::Queued;
         let mut next_attempt_at = None;
         let mut first_due_at = now;
         let (mut class, mut error) = (None, None);
-        match &admission.initial {
+        match initial {
             InitialState::Due => {}
             InitialState::Scheduled(due) => {
                 next_attempt_at = Some(due.as_ms());
@@ -149,7 +155,7 @@ impl LedgerTransaction<'_> {
                 now.as_ms(),
             ])?;
         if inserted == 1 {
-            return Ok(Admitted::New);
+            return Ok(if is_below { Admitted::BelowLowWater } else { Admitted::New });
         }
         let known = self.state_of(session, &admission.message_id)?;
         Ok(known.map_or(Admitted::New, Admitted::Known))

@@ -1,6 +1,6 @@
 //! Reading the ledger: what waits, what must be projected, and the operator's lists.
 
-use super::{LEDGER_FILE, state_of};
+use super::{LEDGER_FILE, damaged, mark, state_of};
 use crate::model::ids::{MessageId, SessionId};
 use crate::model::time::Timestamp;
 use crate::report::{DeliveryFilter, DeliveryRecord, DeliveryState};
@@ -85,6 +85,7 @@ impl LedgerReader {
     /// Connects to a ledger that exists.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let path = data_dir.join(LEDGER_FILE);
+        mark::check(data_dir)?;
         if !path.exists() {
             return Err(StoreError::Missing(path.display().to_string()));
         }
@@ -106,7 +107,17 @@ impl LedgerReader {
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         let connection = self.pool.get().map_err(pool_error)?;
-        Ok(read(&connection)?)
+        read(&connection).map_err(damaged)
+    }
+
+    /// Looks through the whole file for damage.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let found: String =
+            self.with(|connection| connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)))?;
+        if found == "ok" {
+            return Ok(());
+        }
+        Err(StoreError::Corrupt { file: LEDGER_FILE.to_owned(), reason: found })
     }
 
     /// The lanes of a session that hold something unsettled, by key.

@@ -10,7 +10,7 @@ const SCHEMA_VERSION: i64 = 1;
 ///
 /// `deliveries.projected` is 0 from the moment a delivery is settled until the session's `inbound.db` says so
 /// too. `next_attempt_at` is a retry's time or, for a queued message, its deliver_after.
-/// `sessions.low_water_seq`: rows at or below it that are not in `deliveries` are settled (imported, pruned).
+/// `sessions.low_water_seq`: rows at or below it that are not in `deliveries` were settled (imported, pruned).
 const TABLES: &str = "
 CREATE TABLE host (
   key   TEXT PRIMARY KEY,

@@ -301,3 +301,4 @@ fn a_ledger_of_a_newer_version_is_refused() {
 }
 
 mod operate;
+mod prune;
