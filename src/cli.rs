@@ -5,6 +5,7 @@ mod config;
 mod deliveries;
 mod demo;
 mod drain;
+mod lanes;
 mod ledger;
 mod place;
 mod running;
@@ -48,6 +49,11 @@ enum Command {
     Sessions {
         #[command(subcommand)]
         command: sessions::SessionsCommand,
+    },
+    /// List lanes, and let those go on that wait for a message that fails, on a running or a stopped host
+    Lanes {
+        #[command(subcommand)]
+        command: lanes::LanesCommand,
     },
     /// Make a new ledger when nanorelay.db is lost or damaged
     Ledger {
@@ -193,6 +199,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Drain(args) => drain::run(&args),
         Command::Deliveries { command } => deliveries::run(command),
         Command::Sessions { command } => sessions::run(command),
+        Command::Lanes { command } => lanes::run(command),
         Command::Ledger { command } => ledger::run(command),
         Command::Demo(args) => demo::run(&args),
         Command::Config { command } => config::run(command),

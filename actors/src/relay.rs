@@ -2,6 +2,7 @@
 
 mod builder;
 mod deliveries;
+mod lanes;
 mod rebuild;
 mod root;
 mod stopped;

@@ -165,6 +165,44 @@ pub struct SessionRecord {
     pub updated_at: String,
 }
 
+/// One lane that holds something to be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneRecord {
+    /// The session.
+    pub session_id: String,
+    /// The lane's name, such as `channel/slack/slack:C0TEAM/171.2`, unique within the session.
+    pub lane: String,
+    /// The message that stands first.
+    pub head_message_id: String,
+    /// Its position in the session.
+    pub head_seq: i64,
+    /// Where it stands: `queued`, `sending` or `retrying`.
+    pub state: DeliveryState,
+    /// Whether the lane waits for it because it has failed.
+    pub is_blocked: bool,
+    /// Tries so far.
+    pub attempts: u32,
+    /// Kind of its last failure.
+    pub error_class: Option<String>,
+    /// Its last failure in words.
+    pub error: Option<String>,
+    /// When it is tried next; RFC 3339 UTC.
+    pub next_attempt_at: Option<String>,
+    /// When it failed first, or was due first; RFC 3339 UTC.
+    pub since: String,
+    /// Messages of the lane that wait behind it.
+    pub waiting_behind: u64,
+}
+
+/// Which lanes to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneFilter {
+    /// Only those that wait for a message that has failed.
+    pub blocked: bool,
+    /// Only those of this session.
+    pub session_id: Option<String>,
+}
+
 /// Which sessions to list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionFilter {

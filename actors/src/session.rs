@@ -10,6 +10,7 @@ pub mod messages;
 mod open;
 mod outbox;
 mod planning;
+mod postponed;
 mod pump;
 mod read;
 mod step;
@@ -207,6 +208,7 @@ impl Handler<Settled> for SessionActor {
             Settlement::LookAgain => {
                 self.todo.refill.insert(message.lane_key);
             }
+            Settlement::Postponed(at) => self.postponed(at),
         }
         self.pump(ctx);
     }

@@ -158,11 +158,13 @@ pub struct RetrySchedule {
 pub struct ChannelSettings {
     /// What to do with a message of which it is unknown whether it was sent.
     pub on_ambiguous: OnAmbiguous,
+    /// What a lane does while its first message is tried again.
+    pub on_block: OnBlock,
 }
 
 impl Default for ChannelSettings {
     fn default() -> Self {
-        Self { on_ambiguous: OnAmbiguous::Auto }
+        Self { on_ambiguous: OnAmbiguous::Auto, on_block: OnBlock::Wait }
     }
 }
 
@@ -175,4 +177,16 @@ pub enum OnAmbiguous {
     Resend,
     /// Keep it as `ambiguous` until an operator decides. The lane goes on.
     Hold,
+}
+
+/// What a lane does while its first message is tried again. Only failures of the message itself count; a limit of the
+/// account or the chat, refused credentials and a channel that is down make every lane wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnBlock {
+    /// It waits. The only choice that keeps the order.
+    Wait,
+    /// After so many attempts the message is `held`, until an operator replays it, and the lane goes on.
+    ParkAfter(u32),
+    /// It goes on; the message is tried again at its time.
+    Skip,
 }

@@ -3,7 +3,8 @@
 use super::SocketPlace;
 use super::protocol::{MessageKey, Request, Response};
 use nanorelay_actors::report::{
-    DeliveryDetails, DeliveryFilter, DeliveryRecord, ReplayRate, Resolution, SessionFilter, SessionRecord,
+    DeliveryDetails, DeliveryFilter, DeliveryRecord, LaneFilter, LaneRecord, ReplayRate, Resolution,
+    SessionFilter, SessionRecord,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io::{self, BufRead, BufReader, Write};
@@ -75,6 +76,23 @@ impl ControlClient {
             _ => Err(ClientError::Protocol),
         };
         responses.into_iter().map(record).collect()
+    }
+
+    /// All matching lanes.
+    pub fn lanes(&self, filter: &LaneFilter) -> Result<Vec<LaneRecord>, ClientError> {
+        let mut responses = self.ask(&Request::Lanes { filter: filter.clone() })?;
+        let Some(Response::End { .. }) = responses.pop() else { return Err(ClientError::Protocol) };
+        let record = |response| match response {
+            Response::Lane(record) => Ok(*record),
+            _ => Err(ClientError::Protocol),
+        };
+        responses.into_iter().map(record).collect()
+    }
+
+    /// Parks the message that holds up a lane; whether one did.
+    pub fn unblock_lane(&self, session_id: &str, lane: &str) -> Result<bool, ClientError> {
+        let request = Request::Unblock { session_id: session_id.to_owned(), lane: lane.to_owned() };
+        Ok(self.count(&request)? > 0)
     }
 
     /// Has a session looked at again; whether it could not be served.

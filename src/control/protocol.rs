@@ -1,7 +1,8 @@
 //! The lines that are exchanged.
 
 use nanorelay_actors::report::{
-    DeliveryDetails, DeliveryFilter, DeliveryRecord, ReplayRate, Resolution, SessionFilter, SessionRecord,
+    DeliveryDetails, DeliveryFilter, DeliveryRecord, LaneFilter, LaneRecord, ReplayRate, Resolution,
+    SessionFilter, SessionRecord,
 };
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,18 @@ pub enum Request {
         /// Which ones.
         filter: SessionFilter,
     },
+    /// All matching lanes: answered by a [`Response::Lane`] each, then [`Response::End`].
+    Lanes {
+        /// Which ones.
+        filter: LaneFilter,
+    },
+    /// Parks the message that holds up a lane.
+    Unblock {
+        /// The session's id.
+        session_id: String,
+        /// The lane's name.
+        lane: String,
+    },
     /// Looks again at a session that cannot be served.
     Release {
         /// Its id.
@@ -81,9 +94,11 @@ pub enum Response {
     Details(Box<DeliveryDetails>),
     /// One session.
     Session(Box<SessionRecord>),
+    /// One lane.
+    Lane(Box<LaneRecord>),
     /// The request is done; nothing follows.
     End {
-        /// Deliveries or sessions listed, replayed, resolved or released.
+        /// Deliveries or sessions or lanes listed, replayed, resolved, released or unblocked.
         count: u64,
     },
     /// Answer to [`Request::Status`]; nothing follows.

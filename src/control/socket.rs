@@ -7,7 +7,8 @@ use nanorelay_actors::model::ids::{InvalidId, MessageId, SessionId};
 use nanorelay_actors::model::message::DeliveryKey;
 use nanorelay_actors::relay::{OperationError, Relay};
 use nanorelay_actors::report::{
-    DeliveryDetails, DeliveryFilter, DeliveryRecord, ReplayRate, Resolution, SessionFilter, SessionRecord,
+    DeliveryDetails, DeliveryFilter, DeliveryRecord, LaneFilter, LaneRecord, ReplayRate, Resolution,
+    SessionFilter, SessionRecord,
 };
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -47,6 +48,10 @@ pub trait ControlTarget: 'static {
     async fn delivery(&self, key: DeliveryKey) -> Result<Option<DeliveryDetails>, OperationError>;
     /// Settles an ambiguous delivery; whether it was one.
     async fn resolve(&self, key: DeliveryKey, resolution: Resolution) -> Result<bool, OperationError>;
+    /// All matching lanes.
+    async fn lanes(&self, filter: LaneFilter) -> Result<Vec<LaneRecord>, OperationError>;
+    /// Parks the message that holds up a lane; whether one did.
+    async fn unblock_lane(&self, session: SessionId, lane: String) -> Result<bool, OperationError>;
     /// All matching sessions.
     async fn sessions(&self, filter: SessionFilter) -> Result<Vec<SessionRecord>, OperationError>;
     /// Looks again at a session that cannot be served; whether it was one.
@@ -76,6 +81,12 @@ impl ControlTarget for Relay {
     }
     async fn resolve(&self, key: DeliveryKey, resolution: Resolution) -> Result<bool, OperationError> {
         Relay::resolve(self, key, resolution).await
+    }
+    async fn lanes(&self, filter: LaneFilter) -> Result<Vec<LaneRecord>, OperationError> {
+        Relay::lanes(self, filter).await
+    }
+    async fn unblock_lane(&self, session: SessionId, lane: String) -> Result<bool, OperationError> {
+        Relay::unblock_lane(self, session, &lane).await
     }
     async fn sessions(&self, filter: SessionFilter) -> Result<Vec<SessionRecord>, OperationError> {
         Relay::sessions(self, filter).await
@@ -204,6 +215,16 @@ async fn perform(request: Request, target: &impl ControlTarget) -> Result<Vec<Re
         }
         Request::ReplayAll { filter, rate } => {
             vec![Response::End { count: target.replay_all(filter, rate).await.map_err(words)? as u64 }]
+        }
+        Request::Lanes { filter } => {
+            let records = target.lanes(filter).await.map_err(words)?;
+            let end = Response::End { count: records.len() as u64 };
+            records.into_iter().map(|record| Response::Lane(Box::new(record))).chain([end]).collect()
+        }
+        Request::Unblock { session_id, lane } => {
+            let session = SessionId::new(&session_id).map_err(|problem| problem.to_string())?;
+            let unblocked = target.unblock_lane(session, lane).await.map_err(words)?;
+            vec![Response::End { count: u64::from(unblocked) }]
         }
         Request::Sessions { filter } => {
             let records = target.sessions(filter).await.map_err(words)?;

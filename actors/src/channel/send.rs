@@ -13,6 +13,7 @@ use crate::limits::GONE_DESTINATION_REMEMBERED;
 use crate::model::error::{ErrorClass, LimitScope, Receipt, SendError};
 use crate::model::ids::PathComponent;
 use crate::model::message::DeliveryKey;
+use crate::model::on_block::{self, Blocked};
 use crate::model::retry::{self, RetryDecision};
 use crate::model::time::Timestamp;
 use crate::report::DeliveryState;
@@ -179,9 +180,24 @@ async fn settle(
     }
     match decision {
         RetryDecision::RetryAt { at, counts_attempt } => {
-            let outcome = Outcome::Retry { at, counts_attempt, class, reason: error.to_string() };
+            let blocked = on_block::decide(account.settings.on_block, &error, attempt);
+            let reason = error.to_string();
+            let (outcome, settlement) = match blocked {
+                Blocked::Wait => (Outcome::Retry { at, counts_attempt, class, reason }, None),
+                Blocked::Skip => {
+                    (Outcome::Retry { at, counts_attempt, class, reason }, Some(Settlement::Postponed(at)))
+                }
+                Blocked::Park => {
+                    let reason = format!("parked after {attempt} attempts: {reason}");
+                    (Outcome::Held { class, reason, attempted: true }, Some(Settlement::Final))
+                }
+            };
             engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
-            Attempted::RetryAt { at, blocks: blocked_scope(&error) }
+            let Some(settlement) = settlement else {
+                return Attempted::RetryAt { at, blocks: blocked_scope(&error) };
+            };
+            tell_session(engine, item, settlement).await;
+            Attempted::Settled
         }
         RetryDecision::Dead { reason } => {
             if matches!(error, SendError::DestinationGone { .. }) {

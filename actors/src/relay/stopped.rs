@@ -82,7 +82,7 @@ impl StoppedHost {
         self.write(|ledger| ledger.resolve(key, resolution, now))
     }
 
-    fn read<T: Default>(
+    pub(super) fn read<T: Default>(
         &self,
         read: impl FnOnce(&LedgerReader) -> Result<T, StoreError>,
     ) -> Result<T, OperationError> {
@@ -93,7 +93,7 @@ impl StoppedHost {
         }
     }
 
-    fn write<T: Default>(
+    pub(super) fn write<T: Default>(
         &self,
         write: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, OperationError> {

@@ -216,7 +216,8 @@ pub(super) async fn survey(context: &StepContext) -> Result<Survey, StepError> {
             lanes: reader.unsettled_lanes(&inside.session)?,
             backlog: reader.backlog(&inside.session)?,
             has_unprojected: !reader.unprojected(&inside.session, 1)?.is_empty(),
-            next_scheduled: reader.next_scheduled(&inside.session, now)?,
+            next_scheduled: reader
+                .next_scheduled(&inside.session, now, &|name| inside.engine.postpones_retries(name))?,
         })
     });
     Ok(surveyed.await.map_err(|_| StepError::Panicked)??)

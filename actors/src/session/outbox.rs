@@ -265,7 +265,7 @@ impl SessionActor {
 
 impl Lane {
     /// The channel type in a lane's key, when it is a channel's lane.
-    fn channel_type_of(lane_key: &str) -> Option<ChannelType> {
+    pub(crate) fn channel_type_of(lane_key: &str) -> Option<ChannelType> {
         let mut parts = lane_key.split(crate::model::message::KEY_SEPARATOR);
         (parts.next() == Some("channel"))
             .then(|| parts.next().and_then(|name| ChannelType::new(name).ok()))?

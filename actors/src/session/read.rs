@@ -190,7 +190,9 @@ fn read_lane(
     now: Timestamp,
 ) -> Result<LanePage, StoreError> {
     let limit = 2 * LANE_WINDOW;
-    let mut pending = context.engine.ledger_reader.lane_page(&context.session, lane_key, limit, now)?;
+    let postpones = context.postpones_retries_in(lane_key);
+    let reader = &context.engine.ledger_reader;
+    let mut pending = reader.lane_page(&context.session, lane_key, limit, now, postpones)?;
     let mut complete = pending.len() < limit;
     // They are in memory already.
     pending.retain(|delivery| !outstanding.contains(&delivery.message_id));

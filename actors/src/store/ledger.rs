@@ -9,6 +9,7 @@
 mod admit;
 mod agents;
 mod attempt;
+mod lanes;
 mod list;
 pub mod mark;
 mod operate;
@@ -20,6 +21,7 @@ mod session;
 pub use admit::{Admission, Admitted, InitialState};
 pub use agents::{AgentArrival, AgentBudget, AgentRequest};
 pub use attempt::{Begin, Effect, Outcome};
+pub use lanes::Parked;
 pub use list::keys_of;
 pub use operate::{parse_state, state_of};
 pub use prune::{LedgerSize, SettledPage, SettledRow};

@@ -59,6 +59,12 @@ impl ControlTarget for Fake {
     async fn resolve(&self, key: DeliveryKey, resolution: Resolution) -> Result<bool, OperationError> {
         Ok(key.message_id.as_str() == "m-1" && resolution == Resolution::NotDelivered)
     }
+    async fn lanes(&self, _: LaneFilter) -> Result<Vec<LaneRecord>, OperationError> {
+        Ok(Vec::new())
+    }
+    async fn unblock_lane(&self, _: SessionId, lane: String) -> Result<bool, OperationError> {
+        Ok(lane == "channel/slack/slack:C1")
+    }
     async fn sessions(&self, filter: SessionFilter) -> Result<Vec<SessionRecord>, OperationError> {
         let reason = filter.quarantined.then(|| "inbound.db is refused: is a symbolic link".to_owned());
         Ok(vec![SessionRecord {
@@ -134,6 +140,9 @@ async fn a_client_shows_and_resolves() {
         assert!(client.resolve(key("m-1"), Resolution::NotDelivered).unwrap());
         let delivered = Resolution::Delivered { platform_message_id: Some("p-1".to_owned()) };
         assert!(!client.resolve(key("m-1"), delivered).unwrap());
+        assert_eq!(client.lanes(&LaneFilter::default()).unwrap(), []);
+        assert!(client.unblock_lane("s-1", "channel/slack/slack:C1").unwrap());
+        assert!(!client.unblock_lane("s-1", "channel/slack/slack:C2").unwrap());
         let nobody = MessageKey { session_id: "../s".to_owned(), message_id: "m-1".to_owned() };
         assert!(matches!(client.delivery(nobody), Err(ClientError::Refused(_))));
     })

@@ -89,6 +89,8 @@ pub enum Outcome {
         class: ErrorClass,
         /// In words.
         reason: String,
+        /// Whether a try was made that failed so.
+        attempted: bool,
     },
     /// Unknown whether sent; kept for an operator.
     Ambiguous {
@@ -169,7 +171,10 @@ impl LedgerTransaction<'_> {
                 let failure = (DeliveryState::Dead, *class, reason.as_str());
                 self.finish_failed(session, message, failure, None, (0, *projected), now)
             }
-            Outcome::Held { class, reason } => {
+            Outcome::Held { class, reason, attempted } => {
+                if *attempted {
+                    self.note_attempt(session, message, *class, reason, now)?;
+                }
                 // The agent is told of the first one only: it may have written thousands.
                 let is_told = self.lane_has_held(session, message)?;
                 let failure = (DeliveryState::Held, *class, reason.as_str());
@@ -183,7 +188,12 @@ impl LedgerTransaction<'_> {
         }
     }
 
-    fn lane_has_held(&mut self, session: &SessionId, message: &MessageId) -> Result<bool, StoreError> {
+    /// Whether a message of the same lane is held already.
+    pub(super) fn lane_has_held(
+        &mut self,
+        session: &SessionId,
+        message: &MessageId,
+    ) -> Result<bool, StoreError> {
         let mut statement = self.transaction.prepare_cached(
             "SELECT 1 FROM deliveries WHERE state = 'held' AND session_id = ?1 AND lane =
                (SELECT lane FROM deliveries WHERE session_id = ?1 AND message_id = ?2) LIMIT 1",

@@ -178,20 +178,22 @@ impl LedgerReader {
     }
 
     /// The first messages of a lane that are due or wait for a retry, in order. Messages whose deliver_after
-    /// lies ahead do not hold up the others and are left out.
+    /// lies ahead do not hold up the others and are left out; with `postpones`, so are those with a retry ahead.
     pub fn lane_page(
         &self,
         session: &SessionId,
         lane_key: &str,
         limit: usize,
         now: Timestamp,
+        postpones: bool,
     ) -> Result<Vec<PendingDelivery>, StoreError> {
         self.with(|connection| {
             connection
                 .prepare_cached(
                     "SELECT message_id, seq, state, next_attempt_at FROM deliveries
                      WHERE session_id = ?1 AND lane = ?2 AND state IN ('queued','sending','retrying')
-                       AND NOT (state = 'queued' AND next_attempt_at IS NOT NULL AND next_attempt_at > ?3)
+                       AND NOT (next_attempt_at IS NOT NULL AND next_attempt_at > ?3
+                                AND (state = 'queued' OR (?5 AND state = 'retrying')))
                      ORDER BY seq, message_id LIMIT ?4",
                 )?
                 .query_map(
@@ -199,7 +201,8 @@ impl LedgerReader {
                         session.as_str(),
                         lane_key,
                         now.as_ms(),
-                        i64::try_from(limit).unwrap_or(i64::MAX)
+                        i64::try_from(limit).unwrap_or(i64::MAX),
+                        postpones
                     ],
                     |row| {
                         Ok(PendingDelivery {
@@ -214,22 +217,31 @@ impl LedgerReader {
         })
     }
 
-    /// The earliest deliver_after that lies ahead, with the lane it belongs to.
+    /// The earliest deliver_after that lies ahead, or retry in a lane that goes on meanwhile. `postpones` says of a
+    /// channel type whether its lanes do.
     pub fn next_scheduled(
         &self,
         session: &SessionId,
         now: Timestamp,
+        postpones: &dyn Fn(&str) -> bool,
     ) -> Result<Option<Timestamp>, StoreError> {
         self.with(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT min(next_attempt_at) FROM deliveries
-                     WHERE session_id = ?1 AND state = 'queued' AND next_attempt_at > ?2
-                       AND state IN ('queued','sending','retrying')",
-                )?
-                .query_row(params![session.as_str(), now.as_ms()], |row| row.get::<_, Option<i64>>(0))
+            let mut statement = connection.prepare_cached(
+                "SELECT state = 'retrying', coalesce(channel_type, ''), min(next_attempt_at) FROM deliveries
+                 WHERE session_id = ?1 AND next_attempt_at > ?2
+                   AND state IN ('queued','sending','retrying') GROUP BY 1, 2",
+            )?;
+            let mut rows = statement.query(params![session.as_str(), now.as_ms()])?;
+            let mut earliest: Option<i64> = None;
+            while let Some(row) = rows.next()? {
+                let (is_retry, channel_type, at): (bool, String, i64) =
+                    (row.get(0)?, row.get(1)?, row.get(2)?);
+                if !is_retry || postpones(&channel_type) {
+                    earliest = Some(earliest.map_or(at, |earliest| earliest.min(at)));
+                }
+            }
+            Ok(earliest.map(Timestamp::from_ms))
         })
-        .map(|due| due.map(Timestamp::from_ms))
     }
 
     /// Settled messages of which `inbound.db` does not know yet, in order.

@@ -156,7 +156,7 @@ fn an_unsent_try_is_not_counted_and_a_retry_is_listed_with_its_time() {
     };
     ledger.write(|ledger| ledger.finish(&session(), &id("a"), &retry, at(1)));
     assert_eq!(ledger.states(), [("a".to_owned(), DeliveryState::Retrying, 0)]);
-    let page = ledger.reader().lane_page(&session(), &lane().key(), 10, at(2)).unwrap();
+    let page = ledger.reader().lane_page(&session(), &lane().key(), 10, at(2), false).unwrap();
     assert_eq!(page[0].next_attempt_at, Some(at(9_000)));
 }
 
@@ -194,7 +194,7 @@ fn a_scheduled_message_holds_up_nobody_and_counts_as_scheduled() {
     let mut ledger = Fixture::new();
     let later = Admission { initial: InitialState::Scheduled(at(50_000)), ..admission("later", 1) };
     ledger.admit(&[later, admission("now", 3)]);
-    let page = |now| ledger.reader().lane_page(&session(), &lane().key(), 10, now).unwrap();
+    let page = |now| ledger.reader().lane_page(&session(), &lane().key(), 10, now, false).unwrap();
     let ids = |page: Vec<PendingDelivery>| -> Vec<String> {
         page.into_iter().map(|delivery| delivery.message_id.to_string()).collect()
     };
@@ -202,7 +202,7 @@ fn a_scheduled_message_holds_up_nobody_and_counts_as_scheduled() {
     assert_eq!(ids(page(at(50_000))), ["later", "now"]);
     let left = ledger.reader().left(at(1_000), &|_| true).unwrap();
     assert_eq!((left.scheduled, left.due), (1, 1));
-    assert_eq!(ledger.reader().next_scheduled(&session(), at(1_000)).unwrap(), Some(at(50_000)));
+    assert_eq!(ledger.reader().next_scheduled(&session(), at(1_000), &|_| false).unwrap(), Some(at(50_000)));
 }
 
 #[test]
