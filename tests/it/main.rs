@@ -8,6 +8,7 @@ mod demo;
 mod fixtures;
 mod hearing;
 mod kill;
+mod lanes;
 mod ledger;
 mod red_team;
 mod restart;
