@@ -11,6 +11,7 @@ pub mod on_block;
 pub mod recurrence;
 pub mod retention;
 pub mod retry;
+pub mod revision;
 pub mod route;
 pub mod staleness;
 pub mod task;

@@ -74,6 +74,7 @@ pub(crate) async fn prune(engine: &Engine) -> Result<PruneReport, PruneError> {
     while engine.ledger.record(move |ledger| ledger.prune_agent_messages(ROWS_PER_OPERATION, now)).await? > 0
     {
     }
+    while engine.ledger.record(|ledger| ledger.prune_edits(ROWS_PER_OPERATION)).await? > 0 {}
     let size = give_back(engine).await?;
     if size.used_bytes > retention.size_bytes_max {
         slog::warn!(engine.logger, "ledger is larger than its limit"; "used_bytes" => size.used_bytes,

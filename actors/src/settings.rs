@@ -171,10 +171,12 @@ impl Default for ChannelSettings {
 /// What to do with a message of which it is unknown whether it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnAmbiguous {
-    /// Send again when the platform recognises the idempotency key, hold otherwise.
+    /// Send again when the platform recognises the idempotency key, ask first when it can be asked, hold otherwise.
     Auto,
     /// Send again. The receiver may see it twice.
     Resend,
+    /// Ask the platform first, and send again only when it does not have the message. Needs an adapter that can ask.
+    Reconcile,
     /// Keep it as `ambiguous` until an operator decides. The lane goes on.
     Hold,
 }

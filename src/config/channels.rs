@@ -63,6 +63,7 @@ enum OnAmbiguousName {
     #[default]
     Auto,
     Resend,
+    Reconcile,
     Hold,
 }
 
@@ -89,6 +90,7 @@ impl OnAmbiguousName {
         let on_ambiguous = match self {
             OnAmbiguousName::Auto => OnAmbiguous::Auto,
             OnAmbiguousName::Resend => OnAmbiguous::Resend,
+            OnAmbiguousName::Reconcile => OnAmbiguous::Reconcile,
             OnAmbiguousName::Hold => OnAmbiguous::Hold,
         };
         ChannelSettings { on_ambiguous, on_block }

@@ -75,7 +75,7 @@ async fn a_message_is_parked_after_so_many_attempts_and_the_lane_goes_on() {
 }
 
 #[actix_rt::test]
-async fn a_limit_of_the_chat_parks_nothing_and_skips_nothing() {
+async fn a_limit_of_the_platform_parks_nothing_and_skips_nothing() {
     for on_block in [OnBlock::ParkAfter(1), OnBlock::Skip] {
         let (data, agent) = world();
         let (host, slack) = host(&data, on_block);

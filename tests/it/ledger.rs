@@ -162,6 +162,44 @@ async fn an_ambiguous_message_is_resolved_as_the_operator_says() {
     relay.shutdown(DEADLINE).await;
 }
 
+#[actix_rt::test]
+async fn the_program_shows_and_resolves_what_a_stopped_host_left_ambiguous() {
+    let data = DataDir::new();
+    let agent = slack_session(&data, "sess-1");
+    let ids = [agent.text("one"), agent.text("two"), agent.text("three")];
+    let mut host = TestHost::new(data.path());
+    let slack = host.channel("slack");
+    for id in &ids {
+        slack.on_message(id, [Answer::ambiguous()]);
+    }
+    host.drain().await;
+    let run = |command: &[&str]| nanorelay(&[&["deliveries"], command].concat()).data(data.path()).run();
+    let shown = run(&["show", "sess-1", &ids[0], "--json"]).expect_code(0).json();
+    assert_eq!((&shown["state"], &shown["attempts"]), (&json!("ambiguous"), &json!(1)));
+    let failed = &shown["failed_attempts"][0];
+    assert_eq!((&failed["attempt"], &failed["error_class"]), (&json!(1), &json!("ambiguous")));
+    let text = run(&["show", "sess-1", &ids[0]]).expect_code(0).stdout;
+    assert!(text.contains("attempt 1 failed"), "{text}");
+
+    run(&["resolve", "sess-1", &ids[0], "--as", "not-delivered", "--receipt", "p"]).expect_code(2);
+    let resolved = run(&["resolve", "sess-1", &ids[0], "--as", "delivered", "--receipt", "p-1", "--json"]);
+    assert_eq!(resolved.expect_code(0).stdout, "{\"resolved\":true}\n");
+    run(&["resolve", "sess-1", &ids[0], "--as", "not-delivered"]).expect_code(3);
+    run(&["resolve", "sess-1", &ids[1], "--as", "not-delivered"]).expect_code(0);
+
+    let all = ["replay", "--all", "--state", "ambiguous", "--channel", "slack"];
+    let listed = run(&[&all[..], &["--dry-run", "--json"]].concat()).expect_code(0).json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(1));
+    assert_eq!(listed[0]["message_id"], ids[2].as_str());
+    run(&["replay", "--all", "--state", "ambiguous", "--class", "transient"]).expect_code(3);
+    let replayed = run(&[&all[..], &["--rate", "100/s", "--json"]].concat()).expect_code(0);
+    assert_eq!(replayed.stdout, "{\"replayed\":1}\n", "the dry run has changed nothing");
+    host.drain().await;
+    slack.assert_exactly_once(&ids[1..]);
+    let row = agent.delivered().into_iter().find(|row| row.message_out_id == ids[0]).expect("told");
+    assert_eq!(row.platform_message_id.as_deref(), Some("p-1"));
+}
+
 fn remove_ledger(data: &DataDir) {
     for suffix in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(data.path().join(format!("nanorelay.db{suffix}")));

@@ -122,6 +122,8 @@ pub enum ErrorClass {
     Imported,
     /// The row has a seq up to which the ledger has pruned: it may have been delivered before.
     Forgotten,
+    /// The agent has deleted the message before it was sent.
+    Cancelled,
 }
 
 impl ErrorClass {
@@ -144,6 +146,7 @@ impl ErrorClass {
             ErrorClass::Vanished => "vanished",
             ErrorClass::Imported => "imported",
             ErrorClass::Forgotten => "forgotten",
+            ErrorClass::Cancelled => "cancelled",
         }
     }
 }

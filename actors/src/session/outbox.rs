@@ -12,7 +12,7 @@ use crate::model::ids::{ChannelType, MessageId};
 use crate::model::message::Lane;
 use crate::model::time::Timestamp;
 use crate::report::DeliveryState;
-use crate::store::ledger::Admitted;
+use crate::store::ledger::{Admitted, Effect};
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl SessionActor {
     /// Hands out what a read has found.
     pub(super) fn hand_out_new(&mut self, report: ReadReport, ctx: &mut Context<Self>) {
         let mut outgoing = Outgoing::new();
-        let mut dead = report.unusable;
+        let (mut dead, mut merged) = (report.unusable, 0);
         let mut has_scheduled = false;
         for (judged, admitted) in report.rows {
             let lane_key: Arc<str> = Arc::from(judged.lane.key());
@@ -45,6 +45,12 @@ impl SessionActor {
                     continue;
                 }
                 Admitted::Known(_) => continue,
+                Admitted::Merged { cancelled } => {
+                    self.engine().statistics.count_effect(Effect::Merged);
+                    merged += 1;
+                    dead += usize::from(cancelled);
+                    continue;
+                }
                 Admitted::BelowLowWater => {
                     let reason = "its seq is one that was pruned from the ledger";
                     let class = ErrorClass::Forgotten;
@@ -69,7 +75,7 @@ impl SessionActor {
             }
         }
         self.engine().statistics.count_dead(dead);
-        self.note_projections(dead, ctx);
+        self.note_projections(dead + merged, ctx);
         if has_scheduled {
             self.arm();
         }

@@ -144,6 +144,7 @@ fn unusable_admission(row: &UnusableRow) -> Option<Admission> {
         thread_id: None,
         has_files: false,
         initial: InitialState::Dead { class: ErrorClass::Invalid, reason: row.reason.clone() },
+        revision: None,
     })
 }
 

@@ -9,6 +9,7 @@
 mod admit;
 mod agents;
 mod attempt;
+mod edits;
 mod lanes;
 mod list;
 pub mod mark;

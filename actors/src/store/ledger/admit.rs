@@ -1,9 +1,11 @@
 //! First sight of a message.
 
 use super::LedgerTransaction;
+use super::edits::Merged;
 use crate::model::error::ErrorClass;
 use crate::model::ids::{AgentGroupId, MessageId, SessionId};
 use crate::model::message::Lane;
+use crate::model::revision::Revision;
 use crate::model::time::Timestamp;
 use crate::report::DeliveryState;
 use crate::store::error::StoreError;
@@ -31,6 +33,8 @@ pub struct Admission {
     pub has_files: bool,
     /// Whether it may go, must wait, or can go nowhere.
     pub initial: InitialState,
+    /// The change of an earlier message that it asks for.
+    pub revision: Option<Revision>,
 }
 
 /// How a message enters the ledger.
@@ -59,6 +63,12 @@ pub enum Admitted {
     /// Its seq is one up to which everything was settled, and the ledger does not know it (any more). It may have
     /// been sent before, so it is dead now: visible, and never sent unless an operator replays it.
     BelowLowWater,
+    /// It changes a message that has not been sent yet, and is settled by that. The other one is sent with the new
+    /// content or, when it was deleted, is dead.
+    Merged {
+        /// Whether the other one was deleted.
+        cancelled: bool,
+    },
 }
 
 impl LedgerTransaction<'_> {
@@ -155,7 +165,18 @@ impl LedgerTransaction<'_> {
                 now.as_ms(),
             ])?;
         if inserted == 1 {
-            return Ok(if is_below { Admitted::BelowLowWater } else { Admitted::New });
+            if is_below {
+                return Ok(Admitted::BelowLowWater);
+            }
+            let merged = match initial {
+                InitialState::Due => self.merge(session, admission, now)?,
+                InitialState::Scheduled(_) | InitialState::Dead { .. } => Merged::No,
+            };
+            return Ok(match merged {
+                Merged::Edited => Admitted::Merged { cancelled: false },
+                Merged::Cancelled => Admitted::Merged { cancelled: true },
+                Merged::No => Admitted::New,
+            });
         }
         let known = self.state_of(session, &admission.message_id)?;
         Ok(known.map_or(Admitted::New, Admitted::Known))

@@ -148,6 +148,7 @@ impl LedgerTransaction<'_> {
         let Some((seq, has_seq)) = deleted else { return Ok(false) };
         for companion in [
             "DELETE FROM attempts WHERE session_id = ?1 AND message_id = ?2",
+            "DELETE FROM edits WHERE session_id = ?1 AND message_id = ?2",
             "DELETE FROM releases WHERE session_id = ?1 AND message_id = ?2",
         ] {
             self.transaction.prepare_cached(companion)?.execute(params![session, message])?;

@@ -74,17 +74,20 @@ pub(super) fn create_or_check(connection: &Connection) -> Result<(), StoreError>
     let version: i64 =
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(super::damaged)?;
     match version {
-        SCHEMA_VERSION => super::agents::create(connection),
+        SCHEMA_VERSION => {}
         0 => {
             connection
                 .execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"))?;
-            super::agents::create(connection)
         }
-        other => Err(StoreError::Schema {
-            file: super::LEDGER_FILE.to_owned(),
-            reason: format!(
-                "version {other} was written by a newer nanorelay; this one knows {SCHEMA_VERSION}"
-            ),
-        }),
+        other => {
+            return Err(StoreError::Schema {
+                file: super::LEDGER_FILE.to_owned(),
+                reason: format!(
+                    "version {other} was written by a newer nanorelay; this one knows {SCHEMA_VERSION}"
+                ),
+            });
+        }
     }
+    super::agents::create(connection)?;
+    super::edits::create(connection)
 }

@@ -47,6 +47,7 @@ fn admission(name: &str, seq: i64) -> Admission {
         thread_id: None,
         has_files: false,
         initial: InitialState::Due,
+        revision: None,
     }
 }
 
@@ -92,7 +93,8 @@ fn a_message_lives_from_queued_to_delivered_and_is_projected_once() {
     let mut ledger = Fixture::new();
     assert_eq!(ledger.admit(&[admission("a", 1)]), [Admitted::New]);
     let begun = ledger.write(|ledger| ledger.begin_attempt(&key("a"), at(2000)));
-    assert_eq!(begun, Begin::Started { attempt: 1, first_due: at(1000) });
+    let fresh = Begin::Started { attempt: 1, first_due: at(1000), maybe_sent: false, edit: None };
+    assert_eq!(begun, fresh);
     assert!(ledger.write(|ledger| ledger.finish(&session(), &id("a"), &done(), at(3000))));
     let unprojected = ledger.reader().unprojected(&session(), 10).unwrap();
     assert_eq!(unprojected.len(), 1);

@@ -33,7 +33,8 @@ fn an_ambiguous_message_that_has_not_arrived_is_queued_and_spends_no_attempt() {
     assert!(ledger.write(|ledger| ledger.resolve(&key("a"), &Resolution::NotDelivered, at(9000))));
     assert_eq!(ledger.states(), [("a".to_owned(), DeliveryState::Queued, 0)]);
     let begun = ledger.write(|ledger| ledger.begin_attempt(&key("a"), at(9001)));
-    assert_eq!(begun, Begin::Started { attempt: 1, first_due: at(9000) }, "its age begins anew");
+    let Begin::Started { attempt, first_due, .. } = begun else { panic!("it may be sent: {begun:?}") };
+    assert_eq!((attempt, first_due), (1, at(9000)), "its age begins anew");
 }
 
 #[test]
