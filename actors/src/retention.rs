@@ -57,7 +57,7 @@ pub(crate) async fn prune(engine: &Engine) -> Result<PruneReport, PruneError> {
     let now = engine.now();
     let expiry = Expiry::by_age(retention, now);
     let mut walk = Walk::default();
-    walk.to_the_end(engine, &expiry).await?;
+    walk.walk_all(engine, &expiry).await?;
     for (session, excess) in std::mem::take(&mut walk.crowded) {
         walk.dead += thin_out(engine, session, excess).await?;
     }
@@ -67,7 +67,7 @@ pub(crate) async fn prune(engine: &Engine) -> Result<PruneReport, PruneError> {
         let rows = wanted_bytes / (used_bytes / walk.rows_left.max(1)).max(1);
         if let Some(delivered_before) = walk.ages.before(rows, PRUNE_AGE_MIN, now) {
             let mut second = Walk::default();
-            second.to_the_end(engine, &Expiry { delivered_before, ..expiry }).await?;
+            second.walk_all(engine, &Expiry { delivered_before, ..expiry }).await?;
             walk.delivered += second.delivered;
         }
     }
@@ -104,7 +104,7 @@ struct Walk {
 }
 
 impl Walk {
-    async fn to_the_end(&mut self, engine: &Engine, expiry: &Expiry) -> Result<(), PruneError> {
+    async fn walk_all(&mut self, engine: &Engine, expiry: &Expiry) -> Result<(), PruneError> {
         let mut after = None;
         loop {
             let page = read(engine, move |reader| reader.settled_page(after.as_ref(), ROWS_PER_PAGE)).await?;

@@ -64,7 +64,7 @@ async fn a_message_is_parked_after_so_many_attempts_and_the_lane_goes_on() {
     assert_eq!((parked.attempts, parked.error_class.as_deref()), (2, Some("transient")));
     assert_eq!(parked.error.as_deref(), Some("parked after 2 attempts: bad gateway"));
     settled(&relay).await;
-    assert_eq!(shown_ids(&slack), [next.clone()]);
+    assert_eq!(shown_ids(&slack), std::slice::from_ref(&next));
     let notices = agent.messages_in().into_iter().filter(|row| row.content.contains("delivery_held"));
     assert_eq!(notices.count(), 1, "the agent is told");
     assert!(agent.delivered().iter().all(|row| row.message_out_id != poison), "it has not failed for good");

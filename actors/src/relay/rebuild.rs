@@ -9,17 +9,12 @@ use crate::store::central::{Central, SessionFacts};
 use crate::store::error::StoreError;
 use crate::store::inbound::{self, ProjectedStatus};
 use crate::store::lease::SessionLeases;
-use crate::store::ledger::{LEDGER_FILE, LedgerReader, LedgerWriter};
+use crate::store::ledger::{LEDGER_FILE, LedgerReader, NewLedger};
 use crate::store::outbound::{self, Cursor};
 use crate::store::session_dir::SessionsRoot;
 use crate::store::session_store::SessionStore;
-use std::fs;
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
-/// Folder in the data directory in which the new ledger is made.
-const WORK_FOLDER: &str = "nanorelay.rebuild";
 /// Rows that are counted in one go.
 const ROWS_PER_PAGE: usize = 1000;
 
@@ -46,52 +41,17 @@ impl StoppedHost {
     }
 
     fn rebuild(&self) -> Result<RebuildReport, StoreError> {
-        let folder = self.data_dir.join(WORK_FOLDER);
-        // What an interrupted rebuild has left is worth nothing.
-        match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&folder, error)),
-            _ => {}
-        }
-        fs::create_dir(&folder).map_err(|error| failed(&folder, error))?;
-        let mut writer = LedgerWriter::open(&folder)?;
+        let mut ledger = NewLedger::begin(&self.data_dir)?;
         let mut report = RebuildReport::default();
         let now = SystemClock.now();
         let unreadable = self.each_session(|facts, store| {
             let (low_water_seq, imported) = count(store, &mut report)?;
-            let mut transaction = writer.transaction()?;
+            let mut transaction = ledger.writer.transaction()?;
             transaction.import_session(&facts.id, &facts.agent_group_id, low_water_seq, &imported, now)?;
             transaction.commit()
         })?;
-        writer.sync_handle().sync()?;
-        // The last connection moves the log into the file.
-        drop(writer);
-        let kept_as = self.put_in_place(&folder, now.as_ms())?;
+        let kept_as = ledger.put_in_place(now.as_ms())?;
         Ok(RebuildReport { kept_as, unreadable, ..report })
-    }
-
-    /// Gives the old ledger another name and the new one its own. In between there is none, which is an error at the
-    /// start that asks for a rebuild again.
-    fn put_in_place(&self, folder: &Path, now_ms: i64) -> Result<Option<String>, StoreError> {
-        let made = folder.join(LEDGER_FILE);
-        fs::File::options()
-            .write(true)
-            .open(&made)
-            .and_then(|file| file.sync_all())
-            .map_err(|error| failed(&made, error))?;
-        let kept_as = format!("{LEDGER_FILE}.before-rebuild-{now_ms}");
-        let mut was_there = false;
-        for suffix in ["-shm", "-wal", ""] {
-            let old = self.data_dir.join(format!("{LEDGER_FILE}{suffix}"));
-            match fs::rename(&old, self.data_dir.join(format!("{kept_as}{suffix}"))) {
-                Ok(()) => was_there = true,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(&old, error)),
-            }
-        }
-        fs::rename(&made, self.data_dir.join(LEDGER_FILE)).map_err(|error| failed(&made, error))?;
-        // It is found at the next start, whatever becomes of the empty folder.
-        let _ = fs::remove_dir_all(folder);
-        Ok(was_there.then_some(kept_as))
     }
 
     /// Opens one session after the other; returns those that cannot be read.
@@ -153,8 +113,4 @@ fn count(store: &mut SessionStore, report: &mut RebuildReport) -> Result<History
     report.failed += failed;
     report.waiting += waiting;
     Ok(history)
-}
-
-fn failed(path: &Path, source: io::Error) -> StoreError {
-    StoreError::Io { context: path.display().to_string(), source }
 }

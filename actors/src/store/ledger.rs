@@ -16,6 +16,7 @@ pub mod mark;
 mod operate;
 mod prune;
 mod read;
+mod replace;
 mod schema;
 mod session;
 
@@ -27,6 +28,7 @@ pub use list::keys_of;
 pub use operate::{parse_state, state_of};
 pub use prune::{LedgerSize, SettledPage, SettledRow};
 pub use read::{LedgerReader, Left, PendingDelivery, Unprojected, WaitingDelivery};
+pub use replace::NewLedger;
 pub use session::{ImportedDelivery, SessionCursor};
 
 use super::error::StoreError;

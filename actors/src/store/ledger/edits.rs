@@ -4,6 +4,7 @@
 //! may have its content in memory already: the attempt asks the ledger, in the transaction in which it begins.
 
 use super::{Admission, Effect, LedgerTransaction};
+use crate::limits::{MERGED_EDIT_BYTES_MAX, MERGED_EDITS_PER_SESSION_MAX};
 use crate::model::error::ErrorClass;
 use crate::model::ids::SessionId;
 use crate::model::message::Lane;
@@ -53,6 +54,9 @@ impl LedgerTransaction<'_> {
         let Some(target) = self.waiting_target(session, admission, revision)? else { return Ok(Merged::No) };
         let merged = match &revision.change {
             Change::Edit(content) => {
+                if content.len() > MERGED_EDIT_BYTES_MAX || !self.has_room_for_edit(session)? {
+                    return Ok(Merged::No);
+                }
                 self.transaction.execute(
                     "INSERT INTO edits VALUES (?1, ?2, ?3, ?4) ON CONFLICT(session_id, message_id)
                      DO UPDATE SET edit_id = excluded.edit_id, content = excluded.content",
@@ -81,6 +85,27 @@ impl LedgerTransaction<'_> {
             params![session.as_str(), admission.message_id.as_str(), Effect::Merged.as_str(), now.as_ms()],
         )?;
         Ok(merged)
+    }
+
+    /// Whether one more edit of a session may be kept; forgets those that have been sent.
+    fn has_room_for_edit(&mut self, session: &SessionId) -> Result<bool, StoreError> {
+        if self.count_edits(session)? < MERGED_EDITS_PER_SESSION_MAX {
+            return Ok(true);
+        }
+        self.transaction.execute(
+            "DELETE FROM edits WHERE session_id = ?1 AND message_id IN
+               (SELECT e.message_id FROM edits e JOIN deliveries d
+                  ON d.session_id = e.session_id AND d.message_id = e.message_id
+                WHERE e.session_id = ?1 AND d.state = 'delivered')",
+            [session.as_str()],
+        )?;
+        Ok(self.count_edits(session)? < MERGED_EDITS_PER_SESSION_MAX)
+    }
+
+    fn count_edits(&mut self, session: &SessionId) -> Result<i64, StoreError> {
+        let mut statement =
+            self.transaction.prepare_cached("SELECT count(*) FROM edits WHERE session_id = ?1")?;
+        Ok(statement.query_row([session.as_str()], |row| row.get(0))?)
     }
 
     /// The message that a revision names, by its id or by its seq. One of which an attempt may have arrived is none.

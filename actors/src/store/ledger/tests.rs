@@ -302,5 +302,6 @@ fn a_ledger_of_a_newer_version_is_refused() {
     assert!(matches!(LedgerWriter::open(ledger.folder.path()), Err(StoreError::Schema { .. })));
 }
 
+mod edits;
 mod operate;
 mod prune;

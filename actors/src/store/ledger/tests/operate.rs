@@ -71,6 +71,8 @@ fn every_failed_attempt_is_shown_also_the_one_that_the_end_of_the_host_cut_off()
     assert_eq!(failed, [(1, "transient", "502"), (2, "ambiguous", "the host ended in mid-send")]);
     assert_eq!(details.failed_attempts[0].ended_at, at(3000).to_iso());
     assert_eq!(ledger.reader().delivery(&key("b")).unwrap(), None);
+    let begun = ledger.write(|ledger| ledger.begin_attempt(&key("a"), at(6000)));
+    assert!(matches!(begun, Begin::Started { attempt: 3, maybe_sent: true, .. }), "{begun:?}");
 }
 
 #[test]
