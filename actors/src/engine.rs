@@ -2,6 +2,7 @@
 
 pub(crate) mod control;
 pub mod directory;
+pub mod file_marks;
 pub mod hints;
 pub mod quotas;
 pub mod statistics;
@@ -10,11 +11,13 @@ pub mod warnings;
 use crate::channel::account::ChannelAccounts;
 use crate::clock::SharedClock;
 use crate::engine::directory::Directory;
+use crate::engine::file_marks::FileMarks;
 use crate::engine::hints::Hints;
 use crate::engine::quotas::{AttachmentQuota, TaskCounts};
 use crate::engine::statistics::Statistics;
 use crate::engine::warnings::{Warned, Warnings};
 use crate::ledger::Ledger;
+use crate::limits::{ACTIVATIONS_MAX, IDLE_HANDLES_MAX};
 use crate::model::error::ErrorClass;
 use crate::model::ids::{AgentGroupId, MessageId, SessionId};
 use crate::model::time::Timestamp;
@@ -35,6 +38,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// The pauses between tries to record an outcome; the last one repeats.
 const RECORD_RETRY_PAUSES: [Duration; 4] =
@@ -66,6 +70,10 @@ pub struct Engine {
     pub directory: Directory,
     /// Sessions that may have news.
     pub hints: Hints,
+    /// The right to open a session for the first time, and to keep its databases open without need.
+    pub permits: SessionPermits,
+    /// What sessions' files were like at the last look.
+    pub file_marks: FileMarks,
     /// Who owns which session.
     pub leases: SessionLeases,
     /// Counts the work going on.
@@ -97,6 +105,24 @@ pub struct Engine {
     pub(crate) lock: Mutex<Option<HostLock>>,
     pub(crate) snapshot: RwLock<Arc<CentralSnapshot>>,
     pub(crate) incarnations: AtomicU64,
+}
+
+/// What only so many sessions may do at a time.
+#[derive(Debug)]
+pub struct SessionPermits {
+    /// See [`ACTIVATIONS_MAX`].
+    pub activation: Arc<Semaphore>,
+    /// See [`IDLE_HANDLES_MAX`].
+    pub idle_handles: Arc<Semaphore>,
+}
+
+impl Default for SessionPermits {
+    fn default() -> Self {
+        Self {
+            activation: Arc::new(Semaphore::new(ACTIVATIONS_MAX)),
+            idle_handles: Arc::new(Semaphore::new(IDLE_HANDLES_MAX)),
+        }
+    }
 }
 
 impl Engine {

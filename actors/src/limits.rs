@@ -5,6 +5,13 @@
 
 use std::time::Duration;
 
+/// Sessions that are opened and read for the first time at once. The others wait, so that the first ones come to their
+/// sends before the last ones are opened.
+pub const ACTIVATIONS_MAX: usize = 64;
+/// Sessions whose databases stay open for [`IDLE_HANDLES_TIME`] after the last use.
+pub const IDLE_HANDLES_MAX: usize = 128;
+/// See [`IDLE_HANDLES_MAX`]. Opening costs more than reading; an agent that speaks twice in a second is common.
+pub const IDLE_HANDLES_TIME: Duration = Duration::from_secs(1);
 /// Rows read from one session in one cycle.
 pub const ROWS_PER_CYCLE_MAX: usize = 256;
 /// Content read from one session in one cycle, in bytes; the message that reaches it is the last of its batch.

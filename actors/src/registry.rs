@@ -389,11 +389,15 @@ impl Handler<LookAtSessions> for RegistryActor {
     type Result = ();
 
     fn handle(&mut self, message: LookAtSessions, _: &mut Self::Context) {
-        let sessions = message.sessions.unwrap_or_else(|| {
-            let snapshot = self.engine.snapshot();
-            snapshot.sessions.keys().cloned().collect()
-        });
+        let snapshot = self.engine.snapshot();
+        let sessions = message.sessions.unwrap_or_else(|| snapshot.sessions.keys().cloned().collect());
         for session in &sessions {
+            // Its folder may have appeared, or another one stands in its place.
+            if let (Some(watcher), Some(facts)) = (&mut self.watcher, snapshot.sessions.get(session))
+                && facts.status == SessionStatus::Active
+            {
+                watcher.watch(&facts.agent_group_id, session);
+            }
             self.look(session, message.reason);
         }
     }

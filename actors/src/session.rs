@@ -24,6 +24,7 @@ pub(crate) use open::read_history;
 use crate::channel::ChannelActor;
 use crate::engine::Engine;
 use crate::engine::directory::LivingSession;
+use crate::engine::file_marks::Resting;
 use crate::limits::MAILBOX_CAPACITY;
 use crate::model::ids::{AgentGroupId, ChannelType, MessageId, SessionId};
 use crate::model::time::Timestamp;
@@ -40,9 +41,10 @@ use crate::session::window::LaneWindows;
 use crate::store::ledger::SessionCursor;
 use crate::supervise::activity::ActivityToken;
 use crate::supervise::exit_guard::{ActorName, ExitGuard};
-use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
+use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult, SpawnHandle};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Works for one session.
 pub struct SessionActor {
@@ -63,6 +65,10 @@ pub struct SessionActor {
     accepts: VecDeque<AgentMessage>,
     /// Messages that the ledger knows to wait.
     backlog: u64,
+    /// The right to be opened and read for the first time, until that is done.
+    activation: Option<OwnedSemaphorePermit>,
+    /// The right to keep the databases open without need, and the timer that ends it.
+    idle_handles: Option<(OwnedSemaphorePermit, SpawnHandle)>,
     /// Whether a step is running.
     step_is_running: bool,
     /// Messages settled since the running step began: what it has read of them may be out of date.
@@ -71,6 +77,8 @@ pub struct SessionActor {
     troubles: BTreeMap<StepKind, Trouble>,
     /// How far a round of upkeep has come.
     upkeep_round: UpkeepRound,
+    /// The files as upkeep saw them, when it found nothing to do.
+    resting: Option<Resting>,
     /// Whether the full backlog was made visible.
     backlog_is_stuck: bool,
     /// When the earliest message with a deliver_after may go.
@@ -95,13 +103,25 @@ struct Todo {
     /// Whether rows that another host delivered meanwhile are looked for.
     adopting: bool,
     /// Look after the agent.
-    upkeep: bool,
+    upkeep: Upkeep,
     /// Lanes to fill up from the ledger.
     refill: BTreeSet<Arc<str>>,
     /// Outcomes to be projected, about.
     projections: usize,
     /// Whether they have waited long enough for company.
     projections_are_due: bool,
+}
+
+/// Whether the agent is looked after. The greater need includes the lesser one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Upkeep {
+    /// Not now.
+    #[default]
+    No,
+    /// Unless it is known that `inbound.db` asks for nothing.
+    UnlessQuiet,
+    /// In any case: the time has come, or a while has passed.
+    Yes,
 }
 
 /// The lane of one target agent.
@@ -135,17 +155,26 @@ impl SessionActor {
                 context,
                 store: None,
                 progress: None,
-                todo: Todo { survey: true, read: true, adopting: true, upkeep: true, ..Todo::default() },
+                todo: Todo {
+                    survey: true,
+                    read: true,
+                    adopting: true,
+                    upkeep: Upkeep::Yes,
+                    ..Todo::default()
+                },
                 windows: LaneWindows::default(),
                 channels: HashMap::new(),
                 actions: Actions::default(),
                 agent_lanes: HashMap::new(),
                 accepts: VecDeque::new(),
                 backlog: 0,
+                activation: None,
+                idle_handles: None,
                 step_is_running: false,
                 settled_meanwhile: HashSet::new(),
                 troubles: BTreeMap::new(),
                 upkeep_round: UpkeepRound::default(),
+                resting: None,
                 backlog_is_stuck: false,
                 next_scheduled: None,
                 next_task_due: None,

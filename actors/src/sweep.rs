@@ -7,6 +7,7 @@ use crate::limits::MAILBOX_CAPACITY;
 use crate::model::ids::SessionId;
 use crate::model::time::Timestamp;
 use crate::registry::{CentralChanged, LookAtSessions, RegistryActor, SessionEnded};
+use crate::runtime::{AgentSession, Running};
 use crate::session::messages::LookReason;
 use crate::store::central::{CentralSnapshot, ContainerStatus, SessionStatus};
 use crate::store::error::StoreError;
@@ -26,6 +27,9 @@ use std::time::Duration;
 /// Pause before another try when the registry could not be told about an end.
 const REGISTRY_RETRY_PAUSE: Duration = Duration::from_millis(20);
 
+/// The longest that a file event is on its way.
+const EVENT_DELAY_MAX: Duration = Duration::from_secs(1);
+
 /// Supervises all other actors, and sweeps.
 pub struct SweepActor {
     engine: Arc<Engine>,
@@ -34,8 +38,8 @@ pub struct SweepActor {
     histories: HashMap<ActorName, RestartHistory>,
     /// Ends that are being dealt with, by actor and life.
     in_hand: HashSet<(ActorName, u64)>,
-    /// `outbound.db` of each session as the last round saw it; absent while a round has it.
-    seen: Option<HashMap<SessionId, FileIdentity>>,
+    /// Whether a round is going on.
+    is_looking_at_folders: bool,
     /// Whether a sweep's turn came while another round was going on.
     sweep_is_due: bool,
     /// `PRAGMA data_version` of `v2.db` at the last look.
@@ -87,7 +91,7 @@ impl SweepActor {
                 policy: RestartPolicy::default(),
                 histories: HashMap::new(),
                 in_hand: HashSet::new(),
-                seen: Some(HashMap::new()),
+                is_looking_at_folders: false,
                 sweep_is_due: false,
                 central_version: None,
                 is_looking: false,
@@ -269,30 +273,31 @@ impl SweepActor {
         }
     }
 
-    /// Looks which session files have changed since the last round, without opening any. Rounds do not overlap:
+    /// Looks which session files have changed since they were last read, without opening any. Rounds do not overlap:
     /// on a slow disk there are fewer of them.
     fn look_at_folders(&mut self, which: Round, ctx: &mut Context<Self>) {
-        let Some(mut seen) = self.seen.take() else {
+        if std::mem::replace(&mut self.is_looking_at_folders, true) {
             self.sweep_is_due |= which == Round::All;
             return;
-        };
+        }
         let engine = Arc::clone(&self.engine);
-        let blocking = engine.blocking.clone();
         let look = async move {
-            let looked = blocking.run(move || {
-                let changed = changed_files(&engine, &mut seen, which);
-                (seen, changed)
-            });
-            looked.await
+            let blocking = engine.blocking.clone();
+            let inside = Arc::clone(&engine);
+            let found = blocking.run(move || look_round(&inside, which)).await.unwrap_or_default();
+            with_silent_agents(&engine, found).await
         };
-        let looked = look.into_actor(self).map(move |result, actor, ctx| {
-            // After a panic every file counts as changed.
-            let (seen, changed) = result.unwrap_or_default();
-            actor.seen = Some(seen);
-            match which {
-                Round::Running if changed.is_empty() => {}
-                Round::Running => actor.look_at(Some(changed), LookReason::Hint),
-                Round::All => actor.swept(&changed),
+        let looked = look.into_actor(self).map(move |found, actor, ctx| {
+            actor.is_looking_at_folders = false;
+            if which == Round::All {
+                actor.swept();
+            }
+            let reason = match which {
+                Round::Unwatched => LookReason::Hint,
+                Round::All => LookReason::Sweep,
+            };
+            if !found.is_empty() {
+                actor.look_at(Some(found), reason);
             }
             if std::mem::take(&mut actor.sweep_is_due) {
                 actor.look_at_folders(Round::All, ctx);
@@ -301,17 +306,13 @@ impl SweepActor {
         ctx.spawn(looked);
     }
 
-    fn swept(&mut self, changed: &[SessionId]) {
+    fn swept(&mut self) {
         let now = self.engine.now();
         self.last_sweep = Some(now);
         let policy = self.policy;
         self.histories.retain(|_, history| history.is_recent(&policy, now));
         let snapshot = self.engine.snapshot();
-        let active = snapshot.sessions.values().filter(|facts| facts.status == SessionStatus::Active);
-        let mut sessions: HashSet<SessionId> = active.map(|facts| facts.id.clone()).collect();
-        // Closed sessions are looked at only for what they still have to say.
-        sessions.extend(changed.iter().cloned());
-        self.look_at(Some(sessions.into_iter().collect()), LookReason::Sweep);
+        self.engine.file_marks.retain(|session| snapshot.sessions.contains_key(session));
     }
 }
 
@@ -329,40 +330,77 @@ enum SessionFate {
 /// Which sessions a look at the folders covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Round {
-    /// Those whose agents run: the fallback where file events do not arrive.
-    Running,
+    /// Those whose agents run and whose folders are not watched.
+    Unwatched,
     /// All.
     All,
 }
 
-fn changed_files(
-    engine: &Engine,
-    seen: &mut HashMap<SessionId, FileIdentity>,
-    which: Round,
-) -> Vec<SessionId> {
+/// What a round has found.
+#[derive(Default)]
+struct Found {
+    /// Sessions that must be looked at.
+    sessions: Vec<SessionId>,
+    /// Sessions at rest whose agents, if they run, have been silent for too long.
+    silent: Vec<AgentSession>,
+}
+
+fn look_round(engine: &Engine, which: Round) -> Found {
     let snapshot = engine.snapshot();
-    if which == Round::All {
-        seen.retain(|session, _| snapshot.sessions.contains_key(session));
-    }
-    let mut changed = Vec::new();
+    let (now, ceiling) = (engine.now(), engine.settings.heartbeat_ceiling);
+    let mut found = Found::default();
     for facts in snapshot.sessions.values() {
-        let is_running =
-            facts.status == SessionStatus::Active && facts.container_status != ContainerStatus::Stopped;
-        if which == Round::Running && !is_running {
+        let is_active = facts.status == SessionStatus::Active;
+        let is_running = is_active && facts.container_status != ContainerStatus::Stopped;
+        if which == Round::Unwatched && (!is_running || engine.file_marks.is_watched(&facts.id)) {
             continue;
         }
-        let identity = engine
-            .sessions_root
-            .session(&facts.agent_group_id, &facts.id)
-            .and_then(|directory| directory.identity(SessionFile::Outbound));
-        // A folder that is missing or refused is the session actor's to judge.
-        let Ok(Some(identity)) = identity else { continue };
-        if seen.get(&facts.id) != Some(&identity) {
-            seen.insert(facts.id.clone(), identity);
-            changed.push(facts.id.clone());
+        let glance = |file| engine.sessions_root.glance(&facts.agent_group_id, &facts.id, file);
+        let outbound = glance(SessionFile::Outbound);
+        if !engine.file_marks.is_read(&facts.id, outbound) {
+            // A closed session that has nothing to say is nobody's business.
+            if is_active || outbound.is_some() {
+                if which == Round::All && was_missed(engine, &facts.id, outbound, now) {
+                    engine.statistics.count_sweep_found();
+                }
+                found.sessions.push(facts.id.clone());
+            }
+            continue;
+        }
+        if which == Round::Unwatched || !is_active {
+            continue;
+        }
+        let resting = engine.file_marks.resting(&facts.id);
+        let Some(resting) = resting.filter(|resting| resting.inbound == glance(SessionFile::Inbound)) else {
+            found.sessions.push(facts.id.clone());
+            continue;
+        };
+        if resting.heartbeat.is_some_and(|heartbeat| now.since(heartbeat) > ceiling) {
+            let (session_id, agent_group_id) = (facts.id.clone(), facts.agent_group_id.clone());
+            found.silent.push(AgentSession { session_id, agent_group_id });
         }
     }
-    changed
+    found
+}
+
+/// Whether a file event should have told of this change: the folder is watched, the session rests, and the change is
+/// too old for its event to be on its way still.
+fn was_missed(engine: &Engine, session: &SessionId, outbound: Option<FileIdentity>, now: Timestamp) -> bool {
+    let written = outbound.map(|found| Timestamp::from_ms(found.modified_ns.div_euclid(1_000_000)));
+    engine.file_marks.is_watched(session)
+        && engine.file_marks.resting(session).is_some()
+        && written.is_some_and(|written| now.since(written) > EVENT_DELAY_MAX)
+}
+
+/// Adds the sessions whose silent agents run.
+async fn with_silent_agents(engine: &Engine, found: Found) -> Vec<SessionId> {
+    let Found { mut sessions, silent } = found;
+    for agent in silent {
+        if engine.runtime.is_running(&agent).await == Running::Yes {
+            sessions.push(agent.session_id);
+        }
+    }
+    sessions
 }
 
 impl Actor for SweepActor {
@@ -377,7 +415,7 @@ impl Actor for SweepActor {
         let settings = &self.engine.settings;
         ctx.run_interval(settings.poll_interval, |actor, ctx| {
             actor.look_at_central(ctx);
-            actor.look_at_folders(Round::Running, ctx);
+            actor.look_at_folders(Round::Unwatched, ctx);
         });
         ctx.run_interval(settings.sweep_interval, |actor, ctx| actor.look_at_folders(Round::All, ctx));
     }

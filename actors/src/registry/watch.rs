@@ -29,6 +29,7 @@ pub(super) struct Watcher {
 impl Watcher {
     /// Starts watching, unless the settings say not to or the system has no inotify instance left.
     pub fn start(engine: &Arc<Engine>) -> Option<Self> {
+        engine.file_marks.clear_watched();
         if engine.settings.watch == settings::Watch::Poll {
             return None;
         }
@@ -69,39 +70,56 @@ impl Watcher {
         self.by_session.len()
     }
 
+    /// Watches a session's folder, unless it is watched already or cannot be.
+    pub fn watch(&mut self, group: &AgentGroupId, session: &SessionId) {
+        let Some(engine) = self.engine.upgrade() else { return };
+        if engine.file_marks.is_watched(session) {
+            return;
+        }
+        // A folder that does not exist yet is tried again at the next look at the session.
+        let Ok(directory) = engine.sessions_root.session(group, session) else { return };
+        if !directory.tells_of_changes() {
+            return;
+        }
+        // The former folder of that name, if there was one.
+        self.forget(&engine, session);
+        let mask = WatchMask::DELETE | WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO;
+        match directory.watch(&mut self.watches, mask | WatchMask::MOVE_SELF) {
+            Ok(descriptor) => {
+                let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+                watched.insert(descriptor.clone(), session.clone());
+                drop(watched);
+                self.by_session.insert(session.clone(), descriptor);
+                engine.file_marks.set_watched(session, true);
+            }
+            Err(error) if engine.may_warn(session) => {
+                slog::warn!(engine.logger, "session folder is polled, not watched"; "session" => %session,
+                    "error" => %error);
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn forget(&mut self, engine: &Engine, session: &SessionId) {
+        let Some(descriptor) = self.by_session.remove(session) else { return };
+        engine.file_marks.set_watched(session, false);
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(&descriptor);
+        // Fails when the folder is gone, and its watch with it.
+        let _ = self.watches.remove(descriptor);
+    }
+
     /// Watches exactly the folders of the active sessions.
     pub fn set_sessions(&mut self, snapshot: &CentralSnapshot) {
+        let Some(engine) = self.engine.upgrade() else { return };
         let is_active = |session: &SessionId| {
             snapshot.sessions.get(session).is_some_and(|facts| facts.status == SessionStatus::Active)
         };
         let gone: Vec<_> = self.by_session.keys().filter(|session| !is_active(session)).cloned().collect();
         for session in gone {
-            if let Some(descriptor) = self.by_session.remove(&session) {
-                self.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(&descriptor);
-                // Fails when the folder is gone, and its watch with it.
-                let _ = self.watches.remove(descriptor);
-            }
+            self.forget(&engine, &session);
         }
         for facts in snapshot.sessions.values().filter(|facts| facts.status == SessionStatus::Active) {
-            if !self.by_session.contains_key(&facts.id) {
-                self.add(&facts.agent_group_id, &facts.id);
-            }
-        }
-    }
-
-    fn add(&mut self, group: &AgentGroupId, session: &SessionId) {
-        let Some(engine) = self.engine.upgrade() else { return };
-        // A session whose folder does not exist yet is tried again when v2.db is read again.
-        let Ok(directory) = engine.sessions_root.session(group, session) else { return };
-        let mask = WatchMask::DELETE | WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO;
-        match directory.watch(&mut self.watches, mask) {
-            Ok(descriptor) => {
-                let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-                watched.insert(descriptor.clone(), session.clone());
-                self.by_session.insert(session.clone(), descriptor);
-            }
-            Err(error) => slog::warn!(engine.logger, "session folder is not watched"; "session" => %session,
-                "error" => %error),
+            self.watch(&facts.agent_group_id, &facts.id);
         }
     }
 }
@@ -125,6 +143,15 @@ fn read_events(mut inotify: Inotify, stopped: &OwnedFd, engine: &Weak<Engine>, w
         for event in events {
             if event.mask.contains(EventMask::Q_OVERFLOW) {
                 rescan.is_wanted = true;
+                continue;
+            }
+            if event.mask.intersects(EventMask::IGNORED | EventMask::MOVE_SELF) {
+                // Another folder may stand there now: the session is polled until that one is watched.
+                let session = watched.lock().unwrap_or_else(PoisonError::into_inner).remove(&event.wd);
+                if let Some(session) = session {
+                    engine.file_marks.set_watched(&session, false);
+                    engine.hint(&session);
+                }
                 continue;
             }
             let tells_of_a_commit =

@@ -8,7 +8,7 @@ use crate::clock::{SharedClock, SystemClock};
 use crate::engine::Engine;
 use crate::engine::directory::Directory;
 use crate::ledger::Ledger;
-use crate::model::ids::{ChannelType, InvalidId};
+use crate::model::ids::{ChannelType, InvalidId, SessionId};
 use crate::registry::{LookAtSessions, RegistryActor};
 use crate::runtime::{AgentRuntime, NoRuntime};
 use crate::session::messages::LookReason;
@@ -17,14 +17,15 @@ use crate::store::central::{Central, CentralSnapshot};
 use crate::store::error::StoreError;
 use crate::store::host_lock::{HostLock, Locked};
 use crate::store::ledger::{LedgerReader, LedgerWriter};
-use crate::store::session_dir::SessionsRoot;
+use crate::store::session_dir::{SessionFile, SessionsRoot};
 use crate::supervise::activity::Activity;
 use crate::supervise::blocking::Blocking;
 use crate::supervise::exit_guard::ExitReporter;
 use crate::sweep::SweepActor;
 use crate::system_action::{ActionPolicy, AllowEveryAction, SystemActionHandler, SystemActions};
 use crate::task_scheduler::TaskSchedulerActor;
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -148,7 +149,7 @@ impl RelayBuilder {
         let lock = lock(&self.data_dir)?;
         let blocking = Blocking::new(self.settings.limits.blocking_max);
         let stores = open_stores(&blocking, self.data_dir.clone()).await?;
-        let Stores { writer, reader, central, snapshot, sessions_root, with_work } = stores;
+        let Stores { writer, reader, central, snapshot, sessions_root, in_turn } = stores;
         let channels = accounts(self.channels, self.fallback)?;
         let timezone = jiff::tz::TimeZone::get(&self.settings.timezone).map_err(|error| {
             StartError::Setting(format!("time zone {:?}: {error}", self.settings.timezone))
@@ -169,6 +170,8 @@ impl RelayBuilder {
             blocking,
             directory: Directory::default(),
             hints: Default::default(),
+            permits: Default::default(),
+            file_marks: Default::default(),
             leases: Default::default(),
             activity,
             statistics: Default::default(),
@@ -187,7 +190,7 @@ impl RelayBuilder {
             incarnations: Default::default(),
         });
         begin_incarnation(&engine).await?;
-        let root = launch(&engine, exit_receiver, with_work);
+        let root = launch(&engine, exit_receiver, in_turn);
         let pruning = actix_rt::spawn(crate::retention::run(Arc::clone(&engine)));
         Ok(Relay { shared: Arc::new(Shared { engine, root, pruning }) })
     }
@@ -210,7 +213,7 @@ async fn begin_incarnation(engine: &Arc<Engine>) -> Result<(), StartError> {
 fn launch(
     engine: &Arc<Engine>,
     exits: tokio::sync::mpsc::UnboundedReceiver<crate::supervise::exit_guard::Exit>,
-    with_work: Vec<crate::model::ids::SessionId>,
+    in_turn: Vec<SessionId>,
 ) -> actix_rt::task::JoinHandle<()> {
     SweepActor::launch(engine, None);
     let root = actix_rt::spawn(root::run(Arc::clone(engine), exits));
@@ -219,12 +222,9 @@ fn launch(
         ChannelActor::launch(engine, account);
     }
     let registry = RegistryActor::launch(engine);
-    // Sessions that are known to have work come first.
-    for sessions in [Some(with_work), None] {
-        let token = engine.activity.token();
-        // A new actor's mailbox has room for two messages.
-        let _ = registry.try_send(LookAtSessions { sessions, reason: LookReason::Hint, _token: token });
-    }
+    let (sessions, token) = (Some(in_turn), engine.activity.token());
+    // A new actor's mailbox has room for a message.
+    let _ = registry.try_send(LookAtSessions { sessions, reason: LookReason::Hint, _token: token });
     root
 }
 
@@ -234,7 +234,8 @@ struct Stores {
     central: Central,
     snapshot: CentralSnapshot,
     sessions_root: SessionsRoot,
-    with_work: Vec<crate::model::ids::SessionId>,
+    /// All sessions, those first that are likely to have work.
+    in_turn: Vec<SessionId>,
 }
 
 async fn open_stores(blocking: &Blocking, data_dir: PathBuf) -> Result<Stores, StartError> {
@@ -244,13 +245,29 @@ async fn open_stores(blocking: &Blocking, data_dir: PathBuf) -> Result<Stores, S
         let sessions_root = SessionsRoot::open(&data_dir)?;
         let writer = LedgerWriter::open(&data_dir)?;
         let reader = LedgerReader::open(&data_dir)?;
-        let with_work = reader.sessions_with_work()?;
-        Ok::<_, StoreError>(Stores { writer, reader, central, snapshot, sessions_root, with_work })
+        let in_turn = in_turn(&snapshot, &sessions_root, &reader.sessions_with_work()?);
+        Ok::<_, StoreError>(Stores { writer, reader, central, snapshot, sessions_root, in_turn })
     });
     match opened.await {
         Ok(stores) => Ok(stores?),
         Err(error) => Err(StartError::Setting(error.to_string())),
     }
+}
+
+/// Sessions that are known to have work come first, then those whose agents wrote last.
+fn in_turn(snapshot: &CentralSnapshot, root: &SessionsRoot, with_work: &[SessionId]) -> Vec<SessionId> {
+    let with_work: HashSet<&SessionId> = with_work.iter().collect();
+    let mut sessions: Vec<_> = snapshot
+        .sessions
+        .values()
+        .map(|facts| {
+            let outbound = root.glance(&facts.agent_group_id, &facts.id, SessionFile::Outbound);
+            let written = outbound.map(|identity| identity.modified_ns);
+            (Reverse((with_work.contains(&facts.id), written)), facts.id.clone())
+        })
+        .collect();
+    sessions.sort();
+    sessions.into_iter().map(|(_, session)| session).collect()
 }
 
 fn accounts(

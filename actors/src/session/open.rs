@@ -14,6 +14,7 @@ use crate::store::session_store::SessionStore;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Pause between two tries to become a session's owner.
 const LEASE_RETRY_PAUSE: Duration = Duration::from_millis(2);
@@ -25,6 +26,8 @@ const IMPORT_ROWS_MAX: usize = 1_000_000;
 /// A session that may be worked on.
 pub(super) struct OpenedSession {
     pub progress: SessionCursor,
+    /// Held until the session has been read for the first time.
+    pub activation: Option<OwnedSemaphorePermit>,
 }
 
 /// Becomes the owner of the session, opens its folder and finds out how far it has been read.
@@ -34,6 +37,8 @@ pub(super) async fn open(
 ) -> Result<OpenedSession, StepError> {
     // A former try may have come as far as holding the lease.
     *store = None;
+    // The semaphore is never closed.
+    let activation = Arc::clone(&context.engine.permits.activation).acquire_owned().await.ok();
     let lease = wait_for_lease(context).await;
     let opener = context.clone();
     let opened = context.engine.blocking.run(move || {
@@ -47,7 +52,7 @@ pub(super) async fn open(
         Some(progress) => progress,
         None => import(context, store).await?,
     };
-    Ok(OpenedSession { progress })
+    Ok(OpenedSession { progress, activation })
 }
 
 async fn wait_for_lease(context: &StepContext) -> SessionLease {

@@ -3,12 +3,14 @@
 use super::read::{ReadReport, RefillReport};
 use super::step::{OwnedStore, StepContext, StepError};
 use super::write::{WriteReport, WriteRequest};
-use super::{SessionActor, open, outbox, read, upkeep, write};
-use crate::limits::PROJECTION_DELAY;
+use super::{SessionActor, Upkeep, open, outbox, read, upkeep, write};
+use crate::engine::file_marks::Resting;
+use crate::limits::{IDLE_HANDLES_TIME, PROJECTION_DELAY};
 use crate::registry::SessionIdle;
 use crate::session::messages::LookReason;
 use crate::task_scheduler::Arm;
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use std::sync::Arc;
 
 /// Outcomes that are projected without waiting for more.
 const PROJECTIONS_WITHOUT_DELAY: usize = 64;
@@ -33,7 +35,8 @@ impl SessionActor {
                 Some(step) => self.start(step, ctx),
                 None => {
                     self.note_backlog();
-                    self.close_if_quiet();
+                    self.activation = None;
+                    self.close_if_quiet(ctx);
                 }
             }
         }
@@ -49,7 +52,7 @@ impl SessionActor {
             (StepKind::Write, self.must_write()),
             (StepKind::Refill, !self.todo.refill.is_empty() && takes_in),
             (StepKind::Read, self.todo.read && takes_in && !self.backlog_is_full()),
-            (StepKind::Upkeep, self.todo.upkeep && takes_in),
+            (StepKind::Upkeep, self.todo.upkeep > Upkeep::No && takes_in),
         ];
         let step = wanted.into_iter().find(|(step, is_wanted)| *is_wanted && !self.is_pausing(*step))?.0;
         if self.store.is_some() && self.progress.is_some() {
@@ -126,7 +129,7 @@ impl SessionActor {
                 self.run(step, ctx, read, Self::have_read);
             }
             StepKind::Upkeep => {
-                self.todo.upkeep = false;
+                self.todo.upkeep = Upkeep::No;
                 let from = self.upkeep_round.from_rowid;
                 let upkeep = async move |context: &StepContext, store: &mut Option<OwnedStore>| {
                     upkeep::upkeep(context, store, from).await
@@ -145,6 +148,9 @@ impl SessionActor {
         done: impl FnOnce(&mut Self, T, &mut Context<Self>) + 'static,
     ) {
         self.step_is_running = true;
+        if let Some((_permit, timer)) = self.idle_handles.take() {
+            ctx.cancel_future(timer);
+        }
         self.settled_meanwhile.clear();
         let (context, mut store) = (self.context.clone(), self.store.take());
         let future = async move {
@@ -168,12 +174,13 @@ impl SessionActor {
 
     fn opened(&mut self, opened: open::OpenedSession, _: &mut Context<Self>) {
         self.progress = Some(opened.progress);
+        self.activation = opened.activation;
     }
 
     fn surveyed(&mut self, survey: open::Survey, ctx: &mut Context<Self>) {
         // Better too few than too many: the survey may or may not have seen these.
         self.backlog = survey.backlog.saturating_sub(self.settled_meanwhile.len() as u64);
-        self.todo.refill.extend(survey.lanes.into_iter().map(std::sync::Arc::from));
+        self.todo.refill.extend(survey.lanes.into_iter().map(Arc::from));
         if survey.has_unprojected {
             self.note_projections(1, ctx);
         }
@@ -182,6 +189,7 @@ impl SessionActor {
     }
 
     fn have_read(&mut self, report: ReadReport, ctx: &mut Context<Self>) {
+        self.activation = None;
         if let Some(progress) = &mut self.progress {
             progress.cursor = report.cursor;
         }
@@ -189,6 +197,10 @@ impl SessionActor {
             self.todo.read = true;
         } else {
             self.todo.adopting = false;
+            self.engine().file_marks.set_read(&self.context.session, report.outbound);
+        }
+        if report.inbox_is_quiet && self.todo.upkeep == Upkeep::UnlessQuiet {
+            self.todo.upkeep = Upkeep::No;
         }
         self.hand_out_new(report, ctx);
     }
@@ -199,7 +211,10 @@ impl SessionActor {
 
     fn kept_up(&mut self, report: upkeep::UpkeepReport, _: &mut Context<Self>) {
         self.next_task_due = report.next_task_due;
-        self.todo.upkeep |= self.upkeep_round.goes_on(report.next_page, report.more_runs);
+        self.resting = report.resting;
+        if self.upkeep_round.goes_on(report.next_page, report.more_runs) {
+            self.todo.upkeep = Upkeep::Yes;
+        }
         self.arm();
     }
 
@@ -225,7 +240,9 @@ impl SessionActor {
             self.message_settled(&outbox::system_lane_key(), message);
         }
         // New tasks change what is due; a message from another agent wakes.
-        self.todo.upkeep |= report.wake || !report.settled_actions.is_empty();
+        if report.wake || !report.settled_actions.is_empty() {
+            self.todo.upkeep = Upkeep::Yes;
+        }
         if report.more {
             self.note_projections(1, ctx);
             self.todo.projections_are_due = true;
@@ -250,7 +267,7 @@ impl SessionActor {
             self.todo.survey = true;
         }
         if self.next_task_due.take_if(|at| *at <= now).is_some() {
-            self.todo.upkeep = true;
+            self.todo.upkeep = Upkeep::Yes;
         }
         let at = [self.next_scheduled, self.next_task_due].into_iter().flatten().min();
         let message = Arm { session_id: self.context.session.clone(), at };
@@ -270,29 +287,57 @@ impl SessionActor {
             || self.troubles.values().any(|trouble| trouble.is_pausing && trouble.may_pass)
     }
 
-    fn close_if_quiet(&mut self) {
-        if self.todo.projections == 0
-            && self.windows.outstanding() == 0
-            && let Some(store) = &mut self.store
-        {
-            store.close();
+    /// Closes the databases of a session that has nothing to do: soon when it is one of a few, else at once.
+    fn close_if_quiet(&mut self, ctx: &mut Context<Self>) {
+        let is_quiet = self.todo.projections == 0 && self.windows.outstanding() == 0;
+        let Some(store) = self.store.as_mut().filter(|store| is_quiet && store.is_open()) else { return };
+        if self.idle_handles.is_some() {
+            return;
+        }
+        match Arc::clone(&self.context.engine.permits.idle_handles).try_acquire_owned() {
+            Ok(permit) => {
+                let timer = ctx.run_later(IDLE_HANDLES_TIME, |actor, _| {
+                    actor.idle_handles = None;
+                    if let Some(store) = &mut actor.store {
+                        store.close();
+                    }
+                });
+                self.idle_handles = Some((permit, timer));
+            }
+            Err(_) => store.close(),
         }
     }
 
     fn update_busy(&mut self) {
         match (self.is_busy(), self.busy.is_some()) {
-            (true, false) => self.busy = Some(self.engine().activity.token()),
+            (true, false) => {
+                self.engine().file_marks.set_resting(&self.context.session, None);
+                self.busy = Some(self.engine().activity.token());
+            }
             (false, true) => {
                 self.busy = None;
+                self.engine().file_marks.set_resting(&self.context.session, self.resting());
                 self.report_idle();
             }
             _ => {}
         }
     }
 
+    fn has_nothing_left(&self) -> bool {
+        self.windows.outstanding() == 0 && self.troubles.is_empty() && self.backlog == 0
+    }
+
+    /// How the files are in which nothing is to be done; `None` when something is.
+    fn resting(&self) -> Option<Resting> {
+        let inbound = self.store.as_ref()?.quiet_inbox();
+        let resting = self.resting.filter(|_| self.has_nothing_left())?;
+        // Own outcomes have changed the file since.
+        Some(inbound.map_or(resting, |inbound| Resting { inbound: Some(inbound), ..resting }))
+    }
+
     /// Tells the registry that this actor could go, when nothing is outstanding.
     pub(super) fn report_idle(&self) {
-        if self.windows.outstanding() > 0 || !self.troubles.is_empty() || self.backlog > 0 {
+        if !self.has_nothing_left() {
             return;
         }
         if let Some(registry) = self.engine().directory.registry() {
@@ -312,17 +357,17 @@ impl super::Todo {
         match reason {
             LookReason::Hint => {
                 self.read = true;
-                self.upkeep = true;
+                self.upkeep = self.upkeep.max(Upkeep::UnlessQuiet);
             }
             // Whatever went unheard is found by this at the latest.
             LookReason::Sweep => {
                 self.survey = true;
                 self.read = true;
-                self.upkeep = true;
+                self.upkeep = Upkeep::Yes;
             }
             LookReason::Due => {
                 self.survey = true;
-                self.upkeep = true;
+                self.upkeep = Upkeep::Yes;
             }
             LookReason::Reload => {
                 self.survey = true;
@@ -331,7 +376,7 @@ impl super::Todo {
             LookReason::Release => {
                 self.survey = true;
                 self.read = true;
-                self.upkeep = true;
+                self.upkeep = Upkeep::Yes;
             }
         }
     }

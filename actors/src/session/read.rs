@@ -12,6 +12,7 @@ use crate::store::error::StoreError;
 use crate::store::inbound::{self, ProjectedStatus};
 use crate::store::ledger::{Admission, Admitted, ImportedDelivery, InitialState, Outcome, SessionCursor};
 use crate::store::outbound::{self, Batch, Cursor, UnusableRow};
+use crate::store::session_dir::{FileIdentity, SessionFile};
 use crate::store::session_store::SessionStore;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,6 +26,10 @@ pub(super) struct ReadReport {
     pub rows: Vec<(Judged, Admitted)>,
     /// Rows that are dead because their id is no text.
     pub unusable: usize,
+    /// Whether `inbound.db` is known to ask for nothing.
+    pub inbox_is_quiet: bool,
+    /// `outbound.db` before it was read.
+    pub outbound: Option<FileIdentity>,
 }
 
 struct Judgement {
@@ -33,6 +38,8 @@ struct Judgement {
     imported: Vec<ImportedDelivery>,
     cursor: Cursor,
     more: bool,
+    inbox_is_quiet: bool,
+    outbound: Option<FileIdentity>,
 }
 
 /// Reads what is new, judges it, and makes it known to the ledger.
@@ -48,10 +55,10 @@ pub(super) async fn read(
     let judgement = context
         .with_store(store, move |store, context| judge_new(store, context, progress, adopting, now))
         .await?;
-    let Judgement { judged, unusable, imported, cursor, more } = judgement;
+    let Judgement { judged, unusable, imported, cursor, more, inbox_is_quiet, outbound } = judgement;
     crash_point!("rows_read");
     if cursor == progress.cursor && judged.is_empty() && unusable.is_empty() {
-        return Ok(ReadReport { cursor, more, rows: Vec::new(), unusable: 0 });
+        return Ok(ReadReport { cursor, more, rows: Vec::new(), unusable: 0, inbox_is_quiet, outbound });
     }
     let mut admissions: Vec<Admission> = judged.iter().map(Judged::admission).collect();
     admissions.extend(unusable.iter().filter_map(unusable_admission));
@@ -67,7 +74,8 @@ pub(super) async fn read(
     crash_point!("admitted");
     let new_unusable =
         answers.split_off(judged.len()).into_iter().filter(|answer| *answer == Admitted::New).count();
-    Ok(ReadReport { cursor, more, rows: judged.into_iter().zip(answers).collect(), unusable: new_unusable })
+    let rows = judged.into_iter().zip(answers).collect();
+    Ok(ReadReport { cursor, more, rows, unusable: new_unusable, inbox_is_quiet, outbound })
 }
 
 fn judge_new(
@@ -78,6 +86,7 @@ fn judge_new(
     now: Timestamp,
 ) -> Result<Judgement, StoreError> {
     let content_bytes_max = context.engine.settings.limits.content_bytes_max;
+    let outbound = store.directory().identity(SessionFile::Outbound)?;
     let batch = match store.outbound() {
         Ok(outbox) => outbound::read_after(outbox, progress.cursor, ROWS_PER_CYCLE_MAX, content_bytes_max)?,
         // An agent that has not started yet has no file.
@@ -88,7 +97,9 @@ fn judge_new(
     let has_late = batch.rows.iter().any(|row| row.seq <= progress.cursor.seq);
     let imported = if adopting || has_late { delivered_elsewhere(store, &batch)? } else { Vec::new() };
     let judged = judge_rows(store, context, batch.rows, now)?;
-    Ok(Judgement { judged, unusable: batch.unusable, imported, cursor: batch.cursor, more: batch.more })
+    let inbox_is_quiet = store.inbox_is_known_quiet();
+    let Batch { unusable, cursor, more, .. } = batch;
+    Ok(Judgement { judged, unusable, imported, cursor, more, inbox_is_quiet, outbound })
 }
 
 /// Judges rows and stores the questions that they ask.

@@ -41,18 +41,20 @@ impl SessionActor {
     }
 
     pub(super) fn failed(&mut self, kind: StepKind, error: StepError, ctx: &mut Context<Self>) {
+        self.activation = None;
         // What the step was to do is found again from the ledger and the files.
         match kind {
             StepKind::Open => {}
             StepKind::Survey | StepKind::Refill | StepKind::Write => self.todo.survey = true,
             StepKind::Read => self.todo.read = true,
-            StepKind::Upkeep => self.todo.upkeep = true,
+            StepKind::Upkeep => self.todo.upkeep = super::Upkeep::Yes,
         }
         if matches!(kind, StepKind::Open | StepKind::Write) {
             self.refuse_accepts(&error.to_string());
         }
         if let (StepKind::Open, StepError::Store(StoreError::Missing(_))) = (kind, &error) {
             // A session without a folder has nothing to deliver.
+            self.engine().file_marks.set_read(&self.context.session, None);
             self.todo = super::Todo::default();
             return;
         }

@@ -1,6 +1,7 @@
 //! The step that looks after the agent: acknowledgements, stale claims, series, due work.
 
 use super::step::{OwnedStore, StepContext, StepError};
+use crate::engine::file_marks::Resting;
 use crate::model::ids::MessageId;
 use crate::model::staleness::{self, AgentState, Claim, Facts, Policy, Verdict};
 use crate::model::time::Timestamp;
@@ -9,7 +10,8 @@ use crate::store::central::ContainerStatus;
 use crate::store::error::StoreError;
 use crate::store::inbound::{self, RecurringRun};
 use crate::store::outbound::{self, Ack};
-use crate::store::session_store::SessionStore;
+use crate::store::session_dir::FileIdentity;
+use crate::store::session_store::{Adds, SessionStore};
 use crate::task_scheduler::{EndedRun, PlanRuns, PlannedRun};
 use std::time::Duration;
 
@@ -29,6 +31,8 @@ pub(super) struct UpkeepReport {
     pub next_page: Option<i64>,
     /// Whether more runs of series have ended than one cycle deals with.
     pub more_runs: bool,
+    /// The files, when there was nothing to do.
+    pub resting: Option<Resting>,
 }
 
 /// How far upkeep has come in a session's pending messages.
@@ -68,6 +72,8 @@ struct Seen {
     next_due: Option<Timestamp>,
     next_page: Option<i64>,
     more_runs: bool,
+    /// `inbound.db` before the look.
+    inbox: Option<FileIdentity>,
 }
 
 /// Looks, decides, writes.
@@ -79,6 +85,8 @@ pub(super) async fn upkeep(
     let now = context.engine.now();
     let seen = context.with_store(store, move |store, context| look(store, context, from_rowid, now)).await?;
     let (next_page, more_runs) = (seen.next_page, seen.more_runs);
+    let resting =
+        seen.asks_for_nothing().then_some(Resting { inbound: seen.inbox, heartbeat: seen.heartbeat });
     let agent = agent_state(context).await;
     let facts = Facts {
         now,
@@ -117,7 +125,7 @@ pub(super) async fn upkeep(
     if decision.wake {
         wake_agent(context).await;
     }
-    Ok(UpkeepReport { next_task_due: next_due, next_page, more_runs })
+    Ok(UpkeepReport { next_task_due: next_due, next_page, more_runs, resting })
 }
 
 fn claim(ack: &Ack) -> Claim {
@@ -137,37 +145,92 @@ fn look(
         Err(StoreError::Missing(_)) => return Ok(Seen::nothing(heartbeat)),
         Err(error) => return Err(error),
     }
-    let inbox = store.inbound()?;
-    let live = inbound::live_ids(inbox, from_rowid, ROWS_MAX)?;
-    let ended_runs = inbound::completed_recurring(inbox, ROWS_MAX)?;
-    let due_count = inbound::due_count(inbox, now)?;
-    let next_due = inbound::next_due(inbox, now)?.at;
-    context.engine.tasks.set(&context.group, &context.session, inbound::count_live_tasks(inbox)?);
-    let mut seen = Seen {
-        more_runs: ended_runs.len() == ROWS_MAX,
-        ended_runs,
-        due_count,
-        next_due,
-        next_page: live.more.then_some(live.after_rowid),
-        ..Seen::nothing(heartbeat)
+    let inbox = store.inbox_identity()?;
+    let found = look_at_inbox(store, inbox, from_rowid, now)?;
+    context.engine.tasks.set(&context.group, &context.session, found.as_ref().map_or(0, |found| found.tasks));
+    let Some(InboxWork { live, seen, .. }) = found else {
+        return Ok(Seen {
+            declared_tool_timeout: declared_timeout_of_silent_agent(store, context, heartbeat, now)?,
+            inbox,
+            ..Seen::nothing(heartbeat)
+        });
     };
+    let mut seen = Seen { heartbeat, inbox, ..seen };
     match store.outbound() {
         Ok(outbox) => {
-            seen.acks = outbound::acks(outbox, &live.ids)?;
-            seen.claims = outbound::claims(outbox, ROWS_MAX)?;
+            // One snapshot, and one lock for all of it.
+            let outbox = outbox.unchecked_transaction()?;
+            seen.acks = outbound::acks(&outbox, &live)?;
+            seen.claims = outbound::claims(&outbox, ROWS_MAX)?;
             seen.declared_tool_timeout =
-                outbound::container_state(outbox)?.and_then(|state| state.declared_timeout());
+                outbound::container_state(&outbox)?.and_then(|state| state.declared_timeout());
         }
         Err(StoreError::Missing(_)) => {}
         Err(error) => return Err(error),
     }
+    seen.acks.retain(|ack| ack.status.settled_status().is_some());
+    if seen.claims.is_empty() {
+        return Ok(seen);
+    }
     let claimed: Vec<MessageId> = seen.claims.iter().map(|claim| claim.message_id.clone()).collect();
     let pending = inbound::pending_among(store.inbound()?, &claimed)?;
     seen.claims.retain(|claim| pending.contains(&claim.message_id));
-    seen.acks.retain(|ack| ack.status.settled_status().is_some());
     let reset = context.engine.ledger_reader.reset_claims(&context.session)?;
     seen.claims.retain(|claim| reset.get(claim.message_id.as_str()) != Some(&claimed_at(claim)));
     Ok(seen)
+}
+
+/// What `inbound.db` asks for.
+struct InboxWork {
+    /// Pending messages.
+    live: Vec<MessageId>,
+    /// Tasks that have still to run.
+    tasks: usize,
+    seen: Seen,
+}
+
+/// Looks at `inbound.db` in one snapshot; `None` when nothing in it asks for anything, which the store remembers.
+fn look_at_inbox(
+    store: &mut SessionStore,
+    before: Option<FileIdentity>,
+    from_rowid: i64,
+    now: Timestamp,
+) -> Result<Option<InboxWork>, StoreError> {
+    let snapshot = store.inbound()?.unchecked_transaction()?;
+    if inbound::is_quiet(&snapshot)? {
+        drop(snapshot);
+        store.note_quiet_inbox(before);
+        return Ok(None);
+    }
+    let live = inbound::live_ids(&snapshot, from_rowid, ROWS_MAX)?;
+    let ended_runs = inbound::completed_recurring(&snapshot, ROWS_MAX)?;
+    let seen = Seen {
+        more_runs: ended_runs.len() == ROWS_MAX,
+        ended_runs,
+        due_count: inbound::due_count(&snapshot, now)?,
+        next_due: inbound::next_due(&snapshot, now)?.at,
+        next_page: live.more.then_some(live.after_rowid),
+        ..Seen::nothing(None)
+    };
+    Ok(Some(InboxWork { live: live.ids, tasks: inbound::count_live_tasks(&snapshot)?, seen }))
+}
+
+/// How long the tool of an agent may take that was not heard of for longer than an agent without tools may be silent.
+fn declared_timeout_of_silent_agent(
+    store: &mut SessionStore,
+    context: &StepContext,
+    heartbeat: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Option<Duration>, StoreError> {
+    let ceiling = context.engine.settings.heartbeat_ceiling;
+    if heartbeat.is_none_or(|heartbeat| now.since(heartbeat) <= ceiling) {
+        return Ok(None);
+    }
+    match store.outbound() {
+        Ok(outbox) => Ok(outbound::container_state(outbox)?.and_then(|state| state.declared_timeout())),
+        Err(StoreError::Missing(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 impl Seen {
@@ -182,7 +245,14 @@ impl Seen {
             next_due: None,
             next_page: None,
             more_runs: false,
+            inbox: None,
         }
+    }
+
+    /// Whether there is nothing to do before something changes or the next task is due.
+    fn asks_for_nothing(&self) -> bool {
+        let is_done = self.acks.is_empty() && self.claims.is_empty() && self.ended_runs.is_empty();
+        is_done && self.due_count == 0 && self.next_page.is_none()
     }
 }
 
@@ -257,7 +327,7 @@ fn write(
     tries_max: u32,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, StoreError> {
-    store.write(|transaction| {
+    store.write(Adds::Messages, |transaction| {
         for ack in acks {
             inbound::apply_ack(transaction, &ack.message_id, &ack.status)?;
         }

@@ -16,7 +16,7 @@ use crate::store::attachments;
 use crate::store::error::StoreError;
 use crate::store::inbound::{self, Insert, NewInbound, NewTask, ProjectedStatus, Projection, TaskUpdate};
 use crate::store::ledger::{Effect, Outcome, Unprojected};
-use crate::store::session_store::SessionStore;
+use crate::store::session_store::{Adds, SessionStore};
 use crate::system_action::ActionReply;
 use crate::task_scheduler::PlannedAction;
 use rusqlite::Transaction;
@@ -124,7 +124,11 @@ fn write_all(
     let unprojected = reader.unprojected(&context.session, PROJECTIONS_PER_TRANSACTION_MAX)?;
     let directory = Arc::clone(store.directory());
     let mut answers: Answers = accepts.iter().map(|accept| accept.copy_files(context, &directory)).collect();
-    let written_actions = store.write(|transaction| {
+    let is_told_only = actions.is_empty()
+        && accepts.is_empty()
+        && unprojected.iter().all(|delivery| delivery.state == DeliveryState::Delivered);
+    let adds = if is_told_only { Adds::Outcomes } else { Adds::Messages };
+    let written_actions = store.write(adds, |transaction| {
         project(transaction, &unprojected, now)?;
         for (accept, answer) in accepts.iter().zip(&mut answers) {
             if answer.is_ok() {

@@ -76,6 +76,8 @@ impl Central {
         let pool = Pool::builder()
             .max_size(CONNECTIONS_MAX)
             .min_idle(Some(0))
+            // A local file has no connection that could be lost.
+            .test_on_check_out(false)
             .connection_timeout(CONNECTION_WAIT)
             .build(manager)
             .map_err(unavailable)?;

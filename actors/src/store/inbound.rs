@@ -13,7 +13,7 @@ mod schema;
 mod tasks;
 
 pub use claims::{LivePage, apply_ack, live_ids, pending_among, reset_claim};
-pub use due::{NextDue, due_count, next_due};
+pub use due::{NextDue, due_count, is_quiet, next_due};
 pub use projection::{
     DeliveredPage, DeliveredRow, ProjectedStatus, Projection, delivered_among, delivered_page,
     delivered_status, project,

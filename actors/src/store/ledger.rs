@@ -32,6 +32,7 @@ pub use replace::NewLedger;
 pub use session::{ImportedDelivery, SessionCursor};
 
 use super::error::StoreError;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -84,6 +85,7 @@ impl LedgerWriter {
             .map_err(damaged)?;
         schema::create_or_check(&connection)?;
         mark::set(data_dir)?;
+        keep_plans(&connection)?;
         connection.set_prepared_statement_cache_capacity(64);
         // SQLite keeps its locks on the database and its index, never on the log: a second descriptor of the
         // log is harmless.
@@ -123,14 +125,15 @@ impl LedgerTransaction<'_> {
         &mut self,
         run: impl FnOnce(&mut Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.transaction.execute_batch("SAVEPOINT operation")?;
+        self.transaction.prepare_cached("SAVEPOINT operation")?.execute([])?;
         let result = run(self).map_err(|error| match error {
             StoreError::Sqlite(error) => damaged(error),
             other => other,
         });
-        let end =
-            if result.is_ok() { "RELEASE operation" } else { "ROLLBACK TO operation; RELEASE operation" };
-        self.transaction.execute_batch(end)?;
+        match result {
+            Ok(_) => drop(self.transaction.prepare_cached("RELEASE operation")?.execute([])?),
+            Err(_) => self.abandon_operation()?,
+        }
         result
     }
 }
@@ -149,6 +152,12 @@ fn canonical(path: &Path) -> Result<PathBuf, StoreError> {
         .canonicalize()
         .map_err(|source| StoreError::Io { context: format!("open {}", folder.display()), source })?;
     Ok(folder.join(LEDGER_FILE))
+}
+
+/// Statements are compiled once. Without this, one is compiled anew whenever a value is bound that its plan could
+/// depend on, which is every time for the tables that have partial indexes.
+fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
 fn damaged(error: rusqlite::Error) -> StoreError {

@@ -8,6 +8,7 @@ mod classify;
 mod schema;
 
 pub use classify::classify;
+use schema::Fingerprint;
 pub use schema::{SCHEMA_OBJECTS_MAX, check_schema};
 
 use crate::limits::{SESSION_LOCK_WAIT, SESSION_STATEMENT_DEADLINE};
@@ -56,7 +57,9 @@ const LIMITS: [(Limit, i32); 12] = [
 ];
 
 /// What a connection may do, as SQLite's switches.
-const SWITCHES: [(DbConfig, bool); 7] = [
+const SWITCHES: [(DbConfig, bool); 8] = [
+    // Without it, a statement is compiled anew whenever a value is bound that its plan could depend on.
+    (DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true),
     (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
     (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
     (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
@@ -89,6 +92,7 @@ pub struct SessionConnection {
     budget: Arc<Budget>,
     /// The schema's version when it was checked.
     schema_version: i64,
+    fingerprint: Option<Fingerprint>,
     _directory: Arc<SessionDir>,
 }
 
@@ -128,6 +132,18 @@ impl SessionConnection {
     /// transaction; on `false`, open the file anew. Does not load the schema.
     pub fn schema_is_unchanged(&self) -> Result<bool, StoreError> {
         Ok(schema_version(&self.connection, self.file)? == self.schema_version)
+    }
+
+    /// Whether a file with this very schema was found to have the current form before.
+    pub fn schema_is_known_current(&self) -> bool {
+        self.fingerprint.as_ref().is_some_and(schema::is_known_current)
+    }
+
+    /// Takes note that this schema has the current form.
+    pub fn remember_schema_as_current(&self) {
+        if let Some(fingerprint) = self.fingerprint {
+            schema::remember_as_current(fingerprint);
+        }
     }
 
     /// Turns an error of a statement on this connection into ours.
@@ -202,24 +218,26 @@ fn open_checked(
     connection.budget.limit_schema(SCHEMA_CHECKS_MAX);
     let checked = read_checked_schema(&connection, file);
     let exhausted = connection.budget.unlimit_schema();
-    connection.schema_version = match checked {
+    let (version, fingerprint) = match checked {
         Err(_) if exhausted => return Err(schema::too_many_objects(file)),
         checked => checked?,
     };
+    connection.schema_version = version;
+    connection.fingerprint = Some(fingerprint);
     Ok(connection)
 }
 
-/// Loads and checks the schema; answers its version.
-fn read_checked_schema(connection: &Connection, file: SessionFile) -> Result<i64, StoreError> {
+/// Loads and checks the schema; answers its version and its fingerprint.
+fn read_checked_schema(connection: &Connection, file: SessionFile) -> Result<(i64, Fingerprint), StoreError> {
     let failed = |error| classify(file, error);
     // One transaction, so that the version belongs to the schema that was checked.
     let transaction = connection.unchecked_transaction().map_err(failed)?;
     let version = schema_version(&transaction, file)?;
-    check_schema(&transaction, file)?;
+    let fingerprint = check_schema(&transaction, file)?;
     // Comes after the check, since it needs the schema. A page of a session file is rarely read twice.
     transaction.pragma_update(None, "cache_size", -CACHE_KIBIBYTES).map_err(failed)?;
     transaction.commit().map_err(failed)?;
-    Ok(version)
+    Ok((version, fingerprint))
 }
 
 fn open_hardened(
@@ -239,7 +257,14 @@ fn open_hardened(
         })
         .map_err(|error| classify(file, error))?;
     let directory = Arc::clone(directory);
-    Ok(SessionConnection { connection, file, budget, schema_version: -1, _directory: directory })
+    Ok(SessionConnection {
+        connection,
+        file,
+        budget,
+        schema_version: -1,
+        fingerprint: None,
+        _directory: directory,
+    })
 }
 
 /// Bounds what a connection may do, before it reads anything of the schema.

@@ -26,6 +26,22 @@ pub(super) const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
 
+/// Magic numbers of file systems that others change as well, from `linux/magic.h` and the file systems' own headers:
+/// NFS, SMB (two), SMB 2, 9p, FUSE and virtiofs, Ceph, AFS, OCFS2, GFS2, VirtualBox.
+const SHARED_FILE_SYSTEMS: [i64; 11] = [
+    0x6969,
+    0x517B,
+    0xFF53_4D42,
+    0xFE53_4D42,
+    0x0102_1997,
+    0x6573_5546,
+    0x00C3_6400,
+    0x5346_414F,
+    0x7461_636F,
+    0x0116_1970,
+    0x786F_4256,
+];
+
 /// `DATA/v2-sessions`, held open.
 #[derive(Debug)]
 pub struct SessionsRoot {
@@ -53,6 +69,20 @@ impl SessionsRoot {
         let name = format!("{group}/{session}");
         let folder = open_folder(self.folder.as_fd(), &name, self.device)?;
         Ok(SessionDir { folder, device: self.device })
+    }
+
+    /// Tells one state of a session's file from another, in one system call; `None` when there is no usable file. Only
+    /// for comparing: unlike [`SessionDir::identity`] it follows links in the folders, and opens nothing.
+    pub fn glance(
+        &self,
+        group: &AgentGroupId,
+        session: &SessionId,
+        file: SessionFile,
+    ) -> Option<FileIdentity> {
+        let path = format!("{group}/{session}/{}", file.name());
+        let found = fs::statat(&self.folder, path.as_str(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        check_regular(&found, self.device, file.name()).ok()?;
+        Some(FileIdentity::of(&found))
     }
 
     /// Opens one session's folder and makes what is missing of it: group, session, `outbox/`, `inbox/`.
@@ -185,6 +215,12 @@ impl SessionDir {
     pub fn heartbeat(&self) -> Result<Option<Timestamp>, StoreError> {
         let identity = self.identity(SessionFile::Heartbeat)?;
         Ok(identity.map(|found| Timestamp::from_ms(found.modified_ns.div_euclid(1_000_000))))
+    }
+
+    /// Whether the kernel hears of all changes in this folder. What another machine does on a shared file system, or
+    /// the host of a virtual one, it does not.
+    pub fn tells_of_changes(&self) -> bool {
+        fs::fstatfs(&self.folder).is_ok_and(|found| !SHARED_FILE_SYSTEMS.contains(&i64::from(found.f_type)))
     }
 
     /// Watches this very folder, whatever its name is now. A watch tells that something happened and opens nothing.

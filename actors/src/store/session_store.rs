@@ -15,21 +15,45 @@ pub struct SessionStore {
     inbound: Option<SessionConnection>,
     /// Whether the open `inbound.db` has the current form.
     inbound_is_current: bool,
+    /// `inbound.db` as it was when nothing in it asked for upkeep.
+    quiet_inbox: Option<FileIdentity>,
     /// Which file was used last: errors of statements are about it.
     last_used: SessionFile,
     _lease: SessionLease,
+}
+
+/// What a transaction adds to `inbound.db`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adds {
+    /// Rows of `delivered` only, which ask for nothing.
+    Outcomes,
+    /// Messages or tasks, too.
+    Messages,
 }
 
 impl SessionStore {
     /// Nothing is opened yet.
     pub fn new(directory: Arc<SessionDir>, lease: SessionLease) -> Self {
         let last_used = SessionFile::Outbound;
-        Self { directory, outbound: None, inbound: None, inbound_is_current: false, last_used, _lease: lease }
+        Self {
+            directory,
+            outbound: None,
+            inbound: None,
+            inbound_is_current: false,
+            quiet_inbox: None,
+            last_used,
+            _lease: lease,
+        }
     }
 
     /// The session's folder.
     pub fn directory(&self) -> &Arc<SessionDir> {
         &self.directory
+    }
+
+    /// Whether a database is open.
+    pub fn is_open(&self) -> bool {
+        self.outbound.is_some() || self.inbound.is_some()
     }
 
     /// Closes both databases; the next use opens them again.
@@ -66,14 +90,43 @@ impl SessionStore {
     /// Runs `write` in one transaction on `inbound.db`, after bringing a seed-era file to the current form.
     pub fn write<T>(
         &mut self,
+        adds: Adds,
         write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.upgrade_inbound()?;
+        let quiet = self.quiet_inbox.take().filter(|_| adds == Adds::Outcomes);
+        let directory = Arc::clone(&self.directory);
         let connection = self.opened_inbound()?;
         let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
+        // Nobody else can write from here on.
+        let is_quiet = quiet.is_some_and(|quiet| is_unchanged(&directory, &quiet));
         let value = write(&transaction)?;
         transaction.commit()?;
+        if is_quiet {
+            // A host that wrote in between would be heard at the next sweep.
+            self.quiet_inbox = self.inbox_identity()?;
+        }
         Ok(value)
+    }
+
+    /// `inbound.db` as it is now. Opens nothing.
+    pub fn inbox_identity(&self) -> Result<Option<FileIdentity>, StoreError> {
+        self.directory.identity(SessionFile::Inbound)
+    }
+
+    /// Takes note that nothing asks for upkeep in `inbound.db`, as it was before somebody looked into it.
+    pub fn note_quiet_inbox(&mut self, before: Option<FileIdentity>) {
+        self.quiet_inbox = before;
+    }
+
+    /// `inbound.db` as it was when nothing in it asked for upkeep.
+    pub fn quiet_inbox(&self) -> Option<FileIdentity> {
+        self.quiet_inbox
+    }
+
+    /// Whether `inbound.db` is still as it was when nothing in it asked for upkeep. Opens nothing.
+    pub fn inbox_is_known_quiet(&self) -> bool {
+        self.quiet_inbox.is_some_and(|quiet| is_unchanged(&self.directory, &quiet))
     }
 
     /// Rolls back what a killed agent left half-written in `outbound.db`. Only while no agent runs.
@@ -103,12 +156,12 @@ impl SessionStore {
             return Ok(());
         }
         let connection = self.opened_inbound()?;
-        if inbound::needs_upgrade(connection)? {
+        if !connection.schema_is_known_current() && inbound::needs_upgrade(connection)? {
             inbound::upgrade(connection)?;
             // Opened anew, so that the schema is checked in its new form.
             self.inbound = None;
-            self.opened_inbound()?;
         }
+        self.opened_inbound()?.remember_schema_as_current();
         self.inbound_is_current = true;
         Ok(())
     }
@@ -116,6 +169,10 @@ impl SessionStore {
     fn current(&self, file: SessionFile) -> Result<FileIdentity, StoreError> {
         self.directory.identity(file)?.ok_or_else(|| StoreError::Missing(file.name().to_owned()))
     }
+}
+
+fn is_unchanged(directory: &SessionDir, inbox: &FileIdentity) -> bool {
+    directory.identity(SessionFile::Inbound).is_ok_and(|now| now.as_ref() == Some(inbox))
 }
 
 fn is_still(opened: &SessionConnection, current: &FileIdentity) -> bool {

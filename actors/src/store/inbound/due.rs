@@ -30,6 +30,16 @@ const WAKING_SEED: &str = concat!(
      WHERE status IN ('pending','paused') AND status = 'pending' AND kind <> 'system'"
 );
 
+/// Whether nothing in the file asks for upkeep: no message waits, and no ended run lacks its successor.
+pub fn is_quiet(conn: &Connection) -> Result<bool, StoreError> {
+    let mut statement = conn.prepare_cached(
+        "SELECT 1 WHERE EXISTS (SELECT 1 FROM messages_in WHERE status IN ('pending','paused'))
+           OR EXISTS (SELECT 1 FROM messages_in
+                      WHERE recurrence IS NOT NULL AND status IN ('completed','failed'))",
+    )?;
+    Ok(!statement.exists([])?)
+}
+
 /// When a row is due.
 enum Due {
     Now,

@@ -1,6 +1,6 @@
 //! Reading the ledger: what waits, what must be projected, and the operator's lists.
 
-use super::{LEDGER_FILE, damaged, mark, state_of};
+use super::{LEDGER_FILE, damaged, keep_plans, mark, state_of};
 use crate::model::ids::{MessageId, SessionId};
 use crate::model::time::Timestamp;
 use crate::report::{DeliveryFilter, DeliveryRecord, DeliveryState};
@@ -91,11 +91,14 @@ impl LedgerReader {
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let manager = SqliteConnectionManager::file(path).with_flags(flags).with_init(|connection| {
-            connection.execute_batch("PRAGMA busy_timeout=5000; PRAGMA query_only=1;")
+            connection.execute_batch("PRAGMA busy_timeout=5000; PRAGMA query_only=1;")?;
+            keep_plans(connection)
         });
         let pool = r2d2::Pool::builder()
             .max_size(4)
             .min_idle(Some(0))
+            // A local file has no connection that could be lost.
+            .test_on_check_out(false)
             .connection_timeout(Duration::from_secs(5))
             .build(manager)
             .map_err(pool_error)?;

@@ -6,8 +6,8 @@ use crate::store::session_dir::SessionFile;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The most objects (tables, indexes, triggers, views) that a session file may hold. The real ones have ten.
 pub const SCHEMA_OBJECTS_MAX: usize = 200;
@@ -83,8 +83,8 @@ const OUTBOUND: [Table; 4] = [
 /// is read or written.
 ///
 /// Tables and columns that first-version files lack may be missing. Other objects may exist, up to
-/// [`SCHEMA_OBJECTS_MAX`] altogether; they are never touched.
-pub fn check_schema(connection: &Connection, file: SessionFile) -> Result<(), StoreError> {
+/// [`SCHEMA_OBJECTS_MAX`] altogether; they are never touched. Answers the schema's fingerprint.
+pub fn check_schema(connection: &Connection, file: SessionFile) -> Result<Fingerprint, StoreError> {
     let tables: &[Table] = match file {
         SessionFile::Inbound => &INBOUND,
         SessionFile::Outbound => &OUTBOUND,
@@ -92,7 +92,7 @@ pub fn check_schema(connection: &Connection, file: SessionFile) -> Result<(), St
     };
     let (found, fingerprint) = check_objects(connection, file, tables)?;
     if is_known_good(&fingerprint) {
-        return Ok(());
+        return Ok(fingerprint);
     }
     for (table, found) in tables.iter().zip(found) {
         if found {
@@ -102,26 +102,43 @@ pub fn check_schema(connection: &Connection, file: SessionFile) -> Result<(), St
         }
     }
     remember_as_good(fingerprint);
-    Ok(())
+    Ok(fingerprint)
 }
 
 /// A hash of a whole schema, the file's kind included.
-type Fingerprint = [u8; 32];
+pub type Fingerprint = [u8; 32];
 
-/// Schemas that have passed every check. All sessions of a host share a handful, and the checks of the columns cost
-/// more than opening the file. A memory of a pure function: relays in one process may share it.
-static KNOWN_GOOD: Mutex<BTreeSet<Fingerprint>> = Mutex::new(BTreeSet::new());
+/// Schemas that have passed every check, and whether they are known to have the current form. All sessions of a host
+/// share a handful, and the checks cost more than opening the file. A memory of a pure function: relays in one process
+/// may share it.
+static KNOWN_GOOD: Mutex<BTreeMap<Fingerprint, IsCurrent>> = Mutex::new(BTreeMap::new());
 /// Bounds the memory of schemas that agents make up.
 const KNOWN_GOOD_MAX: usize = 64;
 
+type IsCurrent = bool;
+
+fn known_good() -> MutexGuard<'static, BTreeMap<Fingerprint, IsCurrent>> {
+    KNOWN_GOOD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn is_known_good(fingerprint: &Fingerprint) -> bool {
-    KNOWN_GOOD.lock().unwrap_or_else(PoisonError::into_inner).contains(fingerprint)
+    known_good().contains_key(fingerprint)
 }
 
 fn remember_as_good(fingerprint: Fingerprint) {
-    let mut known = KNOWN_GOOD.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = known_good();
     if known.len() < KNOWN_GOOD_MAX {
-        known.insert(fingerprint);
+        known.insert(fingerprint, false);
+    }
+}
+
+pub(super) fn is_known_current(fingerprint: &Fingerprint) -> bool {
+    known_good().get(fingerprint).copied().unwrap_or(false)
+}
+
+pub(super) fn remember_as_current(fingerprint: Fingerprint) {
+    if let Some(is_current) = known_good().get_mut(&fingerprint) {
+        *is_current = true;
     }
 }
 
