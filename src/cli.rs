@@ -5,6 +5,8 @@ mod config;
 mod deliveries;
 mod demo;
 mod drain;
+mod lanes;
+mod ledger;
 mod place;
 mod running;
 mod serve;
@@ -47,6 +49,16 @@ enum Command {
     Sessions {
         #[command(subcommand)]
         command: sessions::SessionsCommand,
+    },
+    /// List lanes, and let those go on that wait for a message that fails, on a running or a stopped host
+    Lanes {
+        #[command(subcommand)]
+        command: lanes::LanesCommand,
+    },
+    /// Make a new ledger when nanorelay.db is lost or damaged
+    Ledger {
+        #[command(subcommand)]
+        command: ledger::LedgerCommand,
     },
     /// Show what nanorelay does, with demo agents in a directory of its own
     Demo(demo::DemoArgs),
@@ -187,6 +199,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Drain(args) => drain::run(&args),
         Command::Deliveries { command } => deliveries::run(command),
         Command::Sessions { command } => sessions::run(command),
+        Command::Lanes { command } => lanes::run(command),
+        Command::Ledger { command } => ledger::run(command),
         Command::Demo(args) => demo::run(&args),
         Command::Config { command } => config::run(command),
         Command::Bench(args) => bench::run(&args),

@@ -8,6 +8,7 @@ pub mod account;
 pub mod adapter;
 pub(crate) mod queue;
 mod send;
+pub(crate) mod unblock;
 
 use crate::channel::account::ChannelAccount;
 use crate::channel::queue::{ChannelQueue, QueuedDelivery};

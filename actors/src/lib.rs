@@ -68,6 +68,7 @@ pub mod limits;
 pub mod model;
 pub mod relay;
 pub mod report;
+mod retention;
 pub mod runtime;
 pub mod settings;
 pub mod store;

@@ -42,12 +42,23 @@ pub const MAILBOX_CAPACITY: usize = 4096;
 pub const PROJECTIONS_PER_TRANSACTION_MAX: usize = 256;
 /// How long an outcome may wait for others before it is projected. Agents see it at most 250 ms late.
 pub const PROJECTION_DELAY: Duration = Duration::from_millis(50);
+/// The longest edit that is merged into a message that has not been sent yet, in bytes. A longer one goes out by itself.
+pub const MERGED_EDIT_BYTES_MAX: usize = 64 * 1024;
+/// Most messages of one session that wait with an edit merged into them. Later edits go out by themselves.
+pub const MERGED_EDITS_PER_SESSION_MAX: i64 = 256;
 /// The longest error text that is kept, in bytes.
 pub const ERROR_TEXT_BYTES_MAX: usize = 1000;
 /// The longest wait for a lock on a session's database within one blocking section.
 pub const SESSION_LOCK_WAIT: Duration = Duration::from_millis(200);
 /// The longest run of one SQL statement on a session's database.
 pub const SESSION_STATEMENT_DEADLINE: Duration = Duration::from_secs(5);
+/// Time from the start to the first look for what the ledger need not keep any longer.
+pub const PRUNE_DELAY: Duration = Duration::from_secs(60);
+/// Time between two looks for what the ledger need not keep any longer.
+pub const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
+/// The least age of what is pruned because the ledger is too large. A row that its agent commits late comes within
+/// seconds.
+pub const PRUNE_AGE_MIN: Duration = Duration::from_secs(3600);
 /// How long a destination that the platform called gone (HTTP 410) is not tried again.
 pub const GONE_DESTINATION_REMEMBERED: Duration = Duration::from_secs(3600);
 

@@ -1,6 +1,9 @@
 //! The handle of a running host, and the same commands for one that is stopped.
 
 mod builder;
+mod deliveries;
+mod lanes;
+mod rebuild;
 mod root;
 mod stopped;
 
@@ -11,14 +14,13 @@ use crate::engine::Engine;
 use crate::engine::control::Terminate;
 use crate::engine::statistics::StatisticsSnapshot;
 use crate::model::ids::{ChannelType, SessionId};
-use crate::model::message::DeliveryKey;
 use crate::model::route::AGENT_CHANNEL_TYPE;
 use crate::registry::{LookAtSessions, ObserveRegistry, RegistrySnapshot};
-use crate::report::{DeliveryFilter, DeliveryRecord, DrainReport, SessionFilter, SessionRecord};
+use crate::report::{DrainReport, PruneReport, SessionFilter, SessionRecord};
 use crate::session::messages::LookReason;
 use crate::store::error::StoreError;
 use crate::store::ledger::Left;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -42,6 +44,8 @@ struct Shared {
     engine: Arc<Engine>,
     /// The task that brings the supervisor back.
     root: actix_rt::task::JoinHandle<()>,
+    /// The task that keeps the ledger small.
+    pruning: actix_rt::task::JoinHandle<()>,
 }
 
 impl Relay {
@@ -135,6 +139,7 @@ impl Relay {
             slog::warn!(engine.logger, "work was cut off at the deadline of the shutdown");
         }
         self.shared.root.abort();
+        self.shared.pruning.abort();
         self.terminate_actors().await;
         engine.save_rest_marks().await;
         if let Err(error) = engine.ledger.flush().await {
@@ -170,11 +175,6 @@ impl Relay {
         directory.set_task_scheduler(None);
     }
 
-    /// The deliveries that match, the most recently changed first.
-    pub async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryRecord>, OperationError> {
-        self.read(move |engine| engine.ledger_reader.deliveries(&filter)).await
-    }
-
     /// Sessions that cannot be served at the moment, with the reason.
     pub async fn quarantined(&self) -> Result<BTreeMap<String, String>, OperationError> {
         self.read(|engine| engine.ledger_reader.quarantined()).await
@@ -195,31 +195,10 @@ impl Relay {
         Ok(released)
     }
 
-    /// Puts dead, held or ambiguous deliveries back into their lanes with fresh attempts. Returns how many;
-    /// keys of others are passed over.
-    pub async fn replay(&self, keys: Vec<DeliveryKey>) -> Result<usize, OperationError> {
-        let sessions: BTreeSet<SessionId> = keys.iter().map(|key| key.session_id.clone()).collect();
-        let now = self.engine().now();
-        let replayed = self.engine().ledger.record_durably(move |ledger| {
-            let mut count = 0;
-            for key in &keys {
-                count += usize::from(ledger.replay(key, now)?);
-            }
-            Ok(count)
-        });
-        let count = replayed.await.map_err(|error| OperationError(error.to_string()))?;
-        self.look(Some(sessions.into_iter().collect()), LookReason::Reload).await;
-        Ok(count)
-    }
-
-    /// The same for all that match.
-    pub async fn replay_all(&self, filter: DeliveryFilter) -> Result<usize, OperationError> {
-        let now = self.engine().now();
-        let replayed =
-            self.engine().ledger.record_durably(move |ledger| ledger.replay_matching(&filter, now));
-        let (sessions, count) = replayed.await.map_err(|error| OperationError(error.to_string()))?;
-        self.look(Some(sessions), LookReason::Reload).await;
-        Ok(count)
+    /// Makes the ledger forget now what [`crate::settings::Retention`] says that it need not keep. A running relay
+    /// does so by itself, every hour.
+    pub async fn prune_ledger(&self) -> Result<PruneReport, OperationError> {
+        crate::retention::prune(self.engine()).await.map_err(|error| OperationError(error.to_string()))
     }
 
     /// Makes an actor panic, to show that the others go on.

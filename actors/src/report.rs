@@ -1,5 +1,9 @@
 //! What the relay tells about deliveries: one record each, and the counts of a run.
 
+mod replay;
+
+pub use replay::{InvalidRate, ReplayRate};
+
 use serde::{Deserialize, Serialize};
 
 /// Where a delivery stands.
@@ -47,6 +51,11 @@ impl DeliveryState {
         }
     }
 
+    /// Whether an operator can put such a message back into its lane.
+    pub fn is_replayable(self) -> bool {
+        matches!(self, DeliveryState::Dead | DeliveryState::Ambiguous | DeliveryState::Held)
+    }
+
     /// The state of that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == name)
@@ -86,6 +95,42 @@ pub struct DeliveryRecord {
     pub updated_at: String,
 }
 
+/// One failed attempt at a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// Which try it was, 1 for the first; a replay begins anew.
+    pub attempt: u32,
+    /// When it failed; RFC 3339 UTC.
+    pub ended_at: String,
+    /// Kind of the failure.
+    pub error_class: String,
+    /// The failure in words.
+    pub error: String,
+}
+
+/// One delivery with everything that was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryDetails {
+    /// Where it stands.
+    #[serde(flatten)]
+    pub record: DeliveryRecord,
+    /// Every attempt that failed, the oldest first.
+    pub failed_attempts: Vec<AttemptRecord>,
+}
+
+/// What an operator found out about a message of which it was unknown whether it was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resolution {
+    /// It has arrived. It counts as delivered.
+    Delivered {
+        /// The platform's id of it, when known. Agents use it to edit what they said.
+        platform_message_id: Option<String>,
+    },
+    /// It has not arrived. It goes back into its lane, and the attempt is not counted.
+    NotDelivered,
+}
+
 /// Which deliveries to list. Empty = all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryFilter {
@@ -95,6 +140,12 @@ pub struct DeliveryFilter {
     pub session_id: Option<String>,
     /// Only this message id.
     pub message_id: Option<String>,
+    /// Only messages to this channel type.
+    #[serde(default)]
+    pub channel_type: Option<String>,
+    /// Only those whose last failure was of this kind.
+    #[serde(default)]
+    pub error_class: Option<String>,
     /// At most so many, the most recently changed first.
     pub limit: Option<u32>,
 }
@@ -114,11 +165,79 @@ pub struct SessionRecord {
     pub updated_at: String,
 }
 
+/// One lane that holds something to be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneRecord {
+    /// The session.
+    pub session_id: String,
+    /// The lane's name, such as `channel/slack/slack:C0TEAM/171.2`, unique within the session.
+    pub lane: String,
+    /// The message that stands first.
+    pub head_message_id: String,
+    /// Its position in the session.
+    pub head_seq: i64,
+    /// Where it stands: `queued`, `sending` or `retrying`.
+    pub state: DeliveryState,
+    /// Whether the lane waits for it because it has failed.
+    pub is_blocked: bool,
+    /// Tries so far.
+    pub attempts: u32,
+    /// Kind of its last failure.
+    pub error_class: Option<String>,
+    /// Its last failure in words.
+    pub error: Option<String>,
+    /// When it is tried next; RFC 3339 UTC.
+    pub next_attempt_at: Option<String>,
+    /// When it failed first, or was due first; RFC 3339 UTC.
+    pub since: String,
+    /// Messages of the lane that wait behind it.
+    pub waiting_behind: u64,
+}
+
+/// Which lanes to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneFilter {
+    /// Only those that wait for a message that has failed.
+    pub blocked: bool,
+    /// Only those of this session.
+    pub session_id: Option<String>,
+}
+
 /// Which sessions to list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionFilter {
     /// Only those that cannot be served.
     pub quarantined: bool,
+}
+
+/// What a ledger was rebuilt from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebuildReport {
+    /// Under which name the former ledger is kept; none when there was none.
+    pub kept_as: Option<String>,
+    /// Sessions that were read.
+    pub sessions: u64,
+    /// Messages that their `delivered` tables list as delivered.
+    pub delivered: u64,
+    /// Messages that they list as failed: dead now, and can be replayed.
+    pub failed: u64,
+    /// Messages that they do not list: sent at the next start.
+    pub waiting: u64,
+    /// Sessions that cannot be read now, with the reason. They are imported when they can be.
+    pub unreadable: Vec<(String, String)>,
+}
+
+/// What one run of pruning came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PruneReport {
+    /// Delivered messages that the ledger has forgotten.
+    pub delivered: u64,
+    /// Dead, held and ambiguous ones.
+    pub dead: u64,
+    /// What the rest takes, in bytes.
+    pub used_bytes: u64,
+    /// What is free for new rows, in bytes.
+    pub free_bytes: u64,
 }
 
 /// The counts of one run of `drain`.

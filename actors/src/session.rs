@@ -10,6 +10,7 @@ pub mod messages;
 mod open;
 mod outbox;
 mod planning;
+mod postponed;
 mod pump;
 mod read;
 mod step;
@@ -17,6 +18,8 @@ mod trouble;
 mod upkeep;
 mod window;
 mod write;
+
+pub(crate) use open::read_history;
 
 use crate::channel::ChannelActor;
 use crate::engine::Engine;
@@ -233,6 +236,7 @@ impl Handler<Settled> for SessionActor {
             Settlement::LookAgain => {
                 self.todo.refill.insert(message.lane_key);
             }
+            Settlement::Postponed(at) => self.postponed(at),
         }
         self.pump(ctx);
     }

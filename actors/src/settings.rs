@@ -29,6 +29,8 @@ pub struct Settings {
     pub heartbeat_ceiling: Duration,
     /// How often a message's stale claim is reset before the message counts as failed.
     pub claim_tries_max: u32,
+    /// What the ledger keeps of messages that are settled.
+    pub retention: Retention,
 }
 
 impl Default for Settings {
@@ -45,6 +47,32 @@ impl Default for Settings {
             claim_stale_after: Duration::from_secs(60),
             heartbeat_ceiling: Duration::from_secs(30 * 60),
             claim_tries_max: 5,
+            retention: Retention::default(),
+        }
+    }
+}
+
+/// What the ledger keeps of messages that are settled. A message that is not settled is always kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// How long a delivered message is kept.
+    pub keep_settled: Duration,
+    /// How long a dead, held or ambiguous message is kept.
+    pub keep_dead: Duration,
+    /// Most dead, held and ambiguous messages of one session; the oldest go first.
+    pub dead_per_session_max: u64,
+    /// Size of the ledger above which delivered messages go earlier, but not within their first hour.
+    pub size_bytes_max: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 3600);
+        Self {
+            keep_settled: 30 * day,
+            keep_dead: 90 * day,
+            dead_per_session_max: 10_000,
+            size_bytes_max: 4 << 30,
         }
     }
 }
@@ -130,21 +158,37 @@ pub struct RetrySchedule {
 pub struct ChannelSettings {
     /// What to do with a message of which it is unknown whether it was sent.
     pub on_ambiguous: OnAmbiguous,
+    /// What a lane does while its first message is tried again.
+    pub on_block: OnBlock,
 }
 
 impl Default for ChannelSettings {
     fn default() -> Self {
-        Self { on_ambiguous: OnAmbiguous::Auto }
+        Self { on_ambiguous: OnAmbiguous::Auto, on_block: OnBlock::Wait }
     }
 }
 
 /// What to do with a message of which it is unknown whether it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnAmbiguous {
-    /// Send again when the platform recognises the idempotency key, hold otherwise.
+    /// Send again when the platform recognises the idempotency key, ask first when it can be asked, hold otherwise.
     Auto,
     /// Send again. The receiver may see it twice.
     Resend,
+    /// Ask the platform first, and send again only when it does not have the message. Needs an adapter that can ask.
+    Reconcile,
     /// Keep it as `ambiguous` until an operator decides. The lane goes on.
     Hold,
+}
+
+/// What a lane does while its first message is tried again. Only failures of the message itself count; a limit of the
+/// account or the chat, refused credentials and a channel that is down make every lane wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnBlock {
+    /// It waits. The only choice that keeps the order.
+    Wait,
+    /// After so many attempts the message is `held`, until an operator replays it, and the lane goes on.
+    ParkAfter(u32),
+    /// It goes on; the message is tried again at its time.
+    Skip,
 }

@@ -1,13 +1,14 @@
 //! `nanorelay deliveries`: works through the socket of a running host, and directly on a stopped one.
 
-use super::place::{Host, PlaceArgs, matched, unreachable};
-use super::table::columns;
+mod host;
+mod text;
+
+use super::place::{Host, PlaceArgs, matched};
 use super::{Exit, Failure, json_line, json_rows, print};
-use crate::channels::plain_text::one_line;
 use crate::control::protocol::MessageKey;
-use crate::control::socket::delivery_key;
-use clap::{Args, Subcommand};
-use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, DeliveryState};
+use clap::{Args, Subcommand, ValueEnum};
+use nanorelay_actors::report::{DeliveryFilter, DeliveryState, ReplayRate, Resolution};
+use text::{details, table};
 
 /// What can be done with deliveries.
 #[derive(Debug, Subcommand)]
@@ -25,7 +26,7 @@ pub(super) enum DeliveriesCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Show everything about one delivery
+    /// Show everything about one delivery, with every attempt that failed
     Show {
         /// The session's id
         session: String,
@@ -50,17 +51,47 @@ pub(super) enum DeliveriesCommand {
         /// The message's id
         #[arg(value_name = "MESSAGE")]
         message: Option<String>,
-        /// All that match --state and --session
+        /// All that match --state, --session, --channel and --class
         #[arg(long)]
         all: bool,
         #[command(flatten)]
         filter: ReplayFilterArgs,
+        /// With --all: only list what would be replayed, in that order
+        #[arg(long, requires = "all", conflicts_with_all = ["session_id", "rate"])]
+        dry_run: bool,
+        /// With --all: spread them in time, such as 5/s, 30/m or 100/h; at once without it
+        #[arg(long, value_name = "RATE", requires = "all", conflicts_with = "session_id")]
+        rate: Option<ReplayRate>,
         #[command(flatten)]
         place: PlaceArgs,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
+    /// Say what became of an ambiguous delivery, of which the host does not know whether it was sent
+    Resolve {
+        /// The session's id
+        session: String,
+        /// The message's id
+        message: String,
+        /// delivered: it has arrived. not-delivered: send it again
+        #[arg(long = "as", value_name = "WHAT")]
+        resolution: ResolutionName,
+        /// With --as delivered: the platform's id of the message
+        #[arg(long, value_name = "ID")]
+        receipt: Option<String>,
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ResolutionName {
+    Delivered,
+    NotDelivered,
 }
 
 /// Which deliveries to list.
@@ -72,6 +103,12 @@ pub(super) struct FilterArgs {
     /// Only this session
     #[arg(long, value_name = "ID")]
     session: Option<String>,
+    /// Only messages to this channel type
+    #[arg(long, value_name = "TYPE")]
+    channel: Option<String>,
+    /// Only those whose last failure was of this kind, such as transient or no_route
+    #[arg(long, value_name = "CLASS")]
+    class: Option<String>,
 }
 
 /// Which deliveries to replay.
@@ -83,6 +120,12 @@ pub(super) struct ReplayFilterArgs {
     /// With --all: only this session
     #[arg(long, value_name = "ID", requires = "all", conflicts_with = "session_id")]
     session: Option<String>,
+    /// With --all: only messages to this channel type
+    #[arg(long, value_name = "TYPE", requires = "all", conflicts_with = "session_id")]
+    channel: Option<String>,
+    /// With --all: only those whose last failure was of this kind
+    #[arg(long, value_name = "CLASS", requires = "all", conflicts_with = "session_id")]
+    class: Option<String>,
 }
 
 fn state_argument(name: &str) -> Result<DeliveryState, String> {
@@ -90,113 +133,72 @@ fn state_argument(name: &str) -> Result<DeliveryState, String> {
     DeliveryState::from_name(name).ok_or_else(|| format!("the states are {}", names()))
 }
 
-impl Host {
-    fn list(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>, Failure> {
-        match self {
-            Self::Running(client) => client.deliveries(filter).map_err(unreachable),
-            Self::Stopped(host) => Ok(host.deliveries(filter)?),
-        }
-    }
-
-    fn replay(&self, key: MessageKey) -> Result<u64, Failure> {
-        let checked = delivery_key(&key).map_err(|problem| Failure::Usage(problem.to_string()))?;
-        match self {
-            Self::Running(client) => client.replay(key).map_err(unreachable),
-            Self::Stopped(host) => Ok(host.replay(&[checked])? as u64),
-        }
-    }
-
-    fn replay_all(&self, filter: &DeliveryFilter) -> Result<u64, Failure> {
-        match self {
-            Self::Running(client) => client.replay_all(filter).map_err(unreachable),
-            Self::Stopped(host) => Ok(host.replay_all(filter)? as u64),
-        }
-    }
-}
-
-/// Lists, shows or replays; 3 when nothing matched.
+/// Lists, shows, replays or resolves; 3 when nothing matched.
 pub(super) fn run(command: DeliveriesCommand) -> Result<Exit, Failure> {
     match command {
         DeliveriesCommand::List { place, filter, limit, json } => {
-            let filter =
-                DeliveryFilter { states: filter.state, session_id: filter.session, message_id: None, limit };
+            let FilterArgs { state, session, channel, class } = filter;
+            let filter = DeliveryFilter { limit, ..filter_of(state, session, channel, class) };
             let records = Host::open(&place.data)?.list(&filter)?;
             print(&if json { json_rows(&records)? } else { table(&records) })?;
             Ok(matched(records.len() as u64))
         }
         DeliveriesCommand::Show { session, message, place, json } => {
-            let filter = DeliveryFilter {
-                session_id: Some(session),
-                message_id: Some(message),
-                ..DeliveryFilter::default()
-            };
-            let records = Host::open(&place.data)?.list(&filter)?;
-            for record in &records {
-                print(&if json { json_line(record)? } else { details(record) })?;
-            }
+            let key = MessageKey { session_id: session, message_id: message };
+            let Some(found) = Host::open(&place.data)?.show(key)? else { return Ok(Exit::LeftOver) };
+            print(&if json { json_line(&found)? } else { details(&found) })?;
+            Ok(Exit::Done)
+        }
+        DeliveriesCommand::Replay { filter, dry_run: true, place, json, .. } => {
+            let records = Host::open(&place.data)?.replayable(&replay_filter(filter))?;
+            print(&if json { json_rows(&records)? } else { table(&records) })?;
             Ok(matched(records.len() as u64))
         }
-        DeliveriesCommand::Replay { session_id, message, all: _, filter, place, json } => {
+        DeliveriesCommand::Replay { session_id, message, filter, rate, place, json, .. } => {
             let deliveries = Host::open(&place.data)?;
             let count = match (session_id, message) {
                 (Some(session_id), Some(message_id)) => {
                     deliveries.replay(MessageKey { session_id, message_id })?
                 }
-                _ => deliveries.replay_all(&replay_filter(filter))?,
+                _ => deliveries.replay_all(&replay_filter(filter), rate)?,
             };
             print(&if json { format!("{{\"replayed\":{count}}}\n") } else { format!("replayed {count}\n") })?;
             Ok(matched(count))
         }
+        DeliveriesCommand::Resolve { session, message, resolution, receipt, place, json } => {
+            let resolution = resolution_of(resolution, receipt)?;
+            let key = MessageKey { session_id: session, message_id: message };
+            let resolved = Host::open(&place.data)?.resolve(key, resolution)?;
+            let words = if resolved { "resolved\n" } else { "the delivery is not ambiguous\n" };
+            print(&if json { format!("{{\"resolved\":{resolved}}}\n") } else { words.to_owned() })?;
+            Ok(matched(u64::from(resolved)))
+        }
     }
 }
 
+fn filter_of(
+    states: Vec<DeliveryState>,
+    session_id: Option<String>,
+    channel_type: Option<String>,
+    error_class: Option<String>,
+) -> DeliveryFilter {
+    DeliveryFilter { states, session_id, channel_type, error_class, ..DeliveryFilter::default() }
+}
+
 fn replay_filter(filter: ReplayFilterArgs) -> DeliveryFilter {
-    let states = if filter.state.is_empty() { vec![DeliveryState::Dead] } else { filter.state };
-    DeliveryFilter { states, session_id: filter.session, ..DeliveryFilter::default() }
+    let ReplayFilterArgs { state, session, channel, class } = filter;
+    let states = if state.is_empty() { vec![DeliveryState::Dead] } else { state };
+    filter_of(states, session, channel, class)
 }
 
-fn table(records: &[DeliveryRecord]) -> String {
-    let destination = |record: &DeliveryRecord| {
-        let parts = [&record.channel_type, &record.platform_id, &record.thread_id];
-        parts.into_iter().flatten().cloned().collect::<Vec<_>>().join(" ")
-    };
-    let row = |record: &DeliveryRecord| {
-        [
-            record.state.as_str().to_owned(),
-            record.session_id.clone(),
-            record.message_id.clone(),
-            record.seq.to_string(),
-            record.kind.clone(),
-            destination(record),
-            record.attempts.to_string(),
-            record.updated_at.clone(),
-            record.error.clone().unwrap_or_default(),
-        ]
-    };
-    let rows: Vec<_> = records.iter().map(row).collect();
-    let heading = ["STATE", "SESSION", "MESSAGE", "SEQ", "KIND", "DESTINATION", "TRIES", "UPDATED", "ERROR"];
-    columns(heading, &rows)
-}
-
-fn details(record: &DeliveryRecord) -> String {
-    let fields = [
-        ("session", Some(record.session_id.clone())),
-        ("message", Some(record.message_id.clone())),
-        ("seq", Some(record.seq.to_string())),
-        ("kind", Some(record.kind.clone())),
-        ("state", Some(record.state.as_str().to_owned())),
-        ("attempts", Some(record.attempts.to_string())),
-        ("error class", record.error_class.clone()),
-        ("error", record.error.clone()),
-        ("channel type", record.channel_type.clone()),
-        ("platform id", record.platform_id.clone()),
-        ("thread id", record.thread_id.clone()),
-        ("platform message id", record.platform_message_id.clone()),
-        ("next attempt at", record.next_attempt_at.clone()),
-        ("updated at", Some(record.updated_at.clone())),
-    ];
-    let lines = fields.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    lines.map(|(name, value)| format!("{name:<20} {}\n", one_line(&value))).collect()
+fn resolution_of(name: ResolutionName, receipt: Option<String>) -> Result<Resolution, Failure> {
+    match (name, receipt) {
+        (ResolutionName::Delivered, platform_message_id) => Ok(Resolution::Delivered { platform_message_id }),
+        (ResolutionName::NotDelivered, None) => Ok(Resolution::NotDelivered),
+        (ResolutionName::NotDelivered, Some(_)) => {
+            Err(Failure::Usage("a message that was not delivered has no receipt".to_owned()))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -209,25 +211,6 @@ mod tests {
         let cli = Cli::try_parse_from(["nanorelay", "deliveries"].into_iter().chain(arguments.split(' ')))?;
         let Command::Deliveries { command } = cli.command else { panic!("deliveries") };
         Ok(command)
-    }
-
-    fn record() -> DeliveryRecord {
-        DeliveryRecord {
-            session_id: "s-1".to_owned(),
-            message_id: "m-1".to_owned(),
-            seq: 3,
-            kind: "chat".to_owned(),
-            state: DeliveryState::Dead,
-            attempts: 1,
-            error_class: Some("invalid".to_owned()),
-            error: Some("content is not JSON\x1b[2J".to_owned()),
-            channel_type: Some("slack".to_owned()),
-            platform_id: Some("slack:C0".to_owned()),
-            thread_id: None,
-            platform_message_id: None,
-            next_attempt_at: None,
-            updated_at: "2026-04-16T14:37:00Z".to_owned(),
-        }
     }
 
     #[test]
@@ -247,45 +230,28 @@ mod tests {
         assert!(parse("replay s-1 m-1 --data d").is_ok());
         assert!(parse("replay --all --state dead --session s-1 --data d").is_ok());
         assert!(parse("replay --all --data d").is_ok());
+        assert!(parse("replay --all --channel slack --class transient --rate 5/s --data d").is_ok());
+        assert!(parse("replay --all --dry-run --data d").is_ok());
         for wrong in [
             "replay --data d",
             "replay s-1 --data d",
             "replay s-1 m-1 --all --data d",
             "replay s m --state dead --data d",
+            "replay s m --dry-run --data d",
+            "replay --all --rate 0/s --data d",
+            "replay --all --rate 5/s --dry-run --data d",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
-    fn json_rows_are_an_array_with_every_field() {
-        assert_eq!(json_rows::<DeliveryRecord>(&[]).unwrap(), "[]\n");
-        let text = json_rows(&[record(), record()]).unwrap();
-        assert_eq!(text.lines().count(), 4);
-        let rows: Vec<serde_json::Map<String, serde_json::Value>> = serde_json::from_str(&text).unwrap();
-        for field in [
-            "session_id",
-            "message_id",
-            "state",
-            "attempts",
-            "error_class",
-            "error",
-            "channel_type",
-            "platform_id",
-            "thread_id",
-            "platform_message_id",
-            "next_attempt_at",
-            "updated_at",
-        ] {
-            assert!(rows[0].contains_key(field), "{field}");
-        }
-        assert_eq!(rows[1]["state"], "dead");
-    }
-
-    #[test]
-    fn what_an_agent_wrote_is_escaped_for_the_terminal() {
-        assert!(!table(&[record()]).contains('\x1b'));
-        let details = details(&record());
-        assert!(!details.contains('\x1b') && details.contains("error class          invalid\n"), "{details}");
+    fn an_ambiguous_delivery_is_resolved_in_one_of_two_ways() {
+        assert!(parse("resolve s m --as delivered --receipt p-1 --data d").is_ok());
+        assert!(parse("resolve s m --as not-delivered --data d").is_ok());
+        assert!(parse("resolve s m --data d").is_err());
+        assert!(parse("resolve s m --as lost --data d").is_err());
+        let receipt = Some("p-1".to_owned());
+        assert!(matches!(resolution_of(ResolutionName::NotDelivered, receipt), Err(Failure::Usage(_))));
     }
 }

@@ -4,8 +4,9 @@ use super::layers::{KeyPath, Layers, value_at};
 use super::units::duration;
 use super::{ConfigError, ConfigSources, typed};
 use crate::channels::webhook::{SigningKeys, check_url};
-use nanorelay_actors::settings::{ChannelSettings, OnAmbiguous};
+use nanorelay_actors::settings::{ChannelSettings, OnAmbiguous, OnBlock};
 use serde::Deserialize;
+use serde::de::{self, Deserializer};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -62,17 +63,37 @@ enum OnAmbiguousName {
     #[default]
     Auto,
     Resend,
+    Reconcile,
     Hold,
 }
 
+/// `wait`, `skip` or `park-after:N`.
+fn on_block<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OnBlock, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let attempts = text.strip_prefix("park-after:").map(str::parse);
+    match (text.as_str(), attempts) {
+        ("wait", _) => Ok(OnBlock::Wait),
+        ("skip", _) => Ok(OnBlock::Skip),
+        (_, Some(Ok(attempts @ 1..=1_000_000))) => Ok(OnBlock::ParkAfter(attempts)),
+        _ => Err(de::Error::custom(format!(
+            "expected \"wait\", \"skip\" or \"park-after:N\" with N from 1 to 1000000, found {text:?}"
+        ))),
+    }
+}
+
+fn on_block_default() -> OnBlock {
+    OnBlock::Wait
+}
+
 impl OnAmbiguousName {
-    fn settings(self) -> ChannelSettings {
+    fn settings(self, on_block: OnBlock) -> ChannelSettings {
         let on_ambiguous = match self {
             OnAmbiguousName::Auto => OnAmbiguous::Auto,
             OnAmbiguousName::Resend => OnAmbiguous::Resend,
+            OnAmbiguousName::Reconcile => OnAmbiguous::Reconcile,
             OnAmbiguousName::Hold => OnAmbiguous::Hold,
         };
-        ChannelSettings { on_ambiguous }
+        ChannelSettings { on_ambiguous, on_block }
     }
 }
 
@@ -97,6 +118,8 @@ struct ConsoleKeys {
     _kind: KindName,
     #[serde(default)]
     on_ambiguous: OnAmbiguousName,
+    #[serde(default = "on_block_default", deserialize_with = "on_block")]
+    on_block: OnBlock,
 }
 
 #[derive(Deserialize)]
@@ -106,6 +129,8 @@ struct JsonlKeys {
     _kind: KindName,
     #[serde(default)]
     on_ambiguous: OnAmbiguousName,
+    #[serde(default = "on_block_default", deserialize_with = "on_block")]
+    on_block: OnBlock,
     path: PathBuf,
     #[serde(default = "fsync_default")]
     fsync: bool,
@@ -118,6 +143,8 @@ struct WebhookKeys {
     _kind: KindName,
     #[serde(default)]
     on_ambiguous: OnAmbiguousName,
+    #[serde(default = "on_block_default", deserialize_with = "on_block")]
+    on_block: OnBlock,
     url: String,
     secret: Option<String>,
     secret_file: Option<PathBuf>,
@@ -172,7 +199,7 @@ fn read_one(
     let (settings, kind) = match kind.kind {
         KindName::Console => {
             let keys: ConsoleKeys = typed(layers, &path, errors)?;
-            (keys.on_ambiguous.settings(), ChannelKind::Console)
+            (keys.on_ambiguous.settings(keys.on_block), ChannelKind::Console)
         }
         KindName::Jsonl => {
             let keys: JsonlKeys = typed(layers, &path, errors)?;
@@ -181,11 +208,11 @@ fn read_one(
                 errors.push(at_key(layers, &path, "path", message));
                 return None;
             }
-            (keys.on_ambiguous.settings(), ChannelKind::Jsonl { path: file, fsync: keys.fsync })
+            (keys.on_ambiguous.settings(keys.on_block), ChannelKind::Jsonl { path: file, fsync: keys.fsync })
         }
         KindName::Webhook => {
             let keys: WebhookKeys = typed(layers, &path, errors)?;
-            let settings = keys.on_ambiguous.settings();
+            let settings = keys.on_ambiguous.settings(keys.on_block);
             (settings, ChannelKind::Webhook(webhook(layers, sources, &path, keys, errors)?))
         }
     };

@@ -3,7 +3,7 @@
 use super::units::{attempts, count, duration, size};
 use nanorelay_actors::limits::Limits;
 use nanorelay_actors::settings::{
-    Durability, MissingAttachment, RetrySchedule, RetrySchedules, Settings, Watch,
+    Durability, MissingAttachment, Retention, RetrySchedule, RetrySchedules, Settings, Watch,
 };
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
@@ -26,6 +26,7 @@ pub(super) struct Sections {
     sweep: SweepSection,
     tasks: TasksSection,
     limits: LimitsSection,
+    ledger: LedgerSection,
     pub log: LogConfig,
     pub shutdown: ShutdownSection,
 }
@@ -138,6 +139,19 @@ struct LimitsSection {
     blocking: usize,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LedgerSection {
+    #[serde(deserialize_with = "duration::<_, HOUR, { 3650 * DAY }>")]
+    keep_settled: Duration,
+    #[serde(deserialize_with = "duration::<_, HOUR, { 3650 * DAY }>")]
+    keep_dead: Duration,
+    #[serde(deserialize_with = "count::<_, _, 1, 1_000_000>")]
+    dead_per_session: u64,
+    #[serde(deserialize_with = "size::<_, MIB, { 1024 * GIB }>")]
+    size: u64,
+}
+
 /// What is logged, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -189,7 +203,7 @@ pub(super) struct ShutdownSection {
 impl Sections {
     /// The engine's part.
     pub fn settings(&self) -> Settings {
-        let Self { delivery, retry, sweep, tasks, limits, log: _, shutdown: _ } = self;
+        let Self { delivery, retry, sweep, tasks, limits, ledger, log: _, shutdown: _ } = self;
         Settings {
             limits: Limits {
                 content_bytes_max: limits.content_bytes,
@@ -232,6 +246,12 @@ impl Sections {
             claim_stale_after: sweep.claim_stale_after,
             heartbeat_ceiling: sweep.heartbeat_ceiling,
             claim_tries_max: sweep.claim_tries,
+            retention: Retention {
+                keep_settled: ledger.keep_settled,
+                keep_dead: ledger.keep_dead,
+                dead_per_session_max: ledger.dead_per_session,
+                size_bytes_max: ledger.size,
+            },
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use super::SocketPlace;
 use super::protocol::{MessageKey, Request, Response};
-use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, SessionFilter, SessionRecord};
+use nanorelay_actors::report::{
+    DeliveryDetails, DeliveryFilter, DeliveryRecord, LaneFilter, LaneRecord, ReplayRate, Resolution,
+    SessionFilter, SessionRecord,
+};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -46,7 +49,16 @@ impl ControlClient {
 
     /// All matching deliveries.
     pub fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>, ClientError> {
-        let mut responses = self.ask(&Request::List { filter: filter.clone() })?;
+        self.records(&Request::List { filter: filter.clone() })
+    }
+
+    /// What [`ControlClient::replay_all`] would put back, in that order.
+    pub fn replayable(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>, ClientError> {
+        self.records(&Request::Replayable { filter: filter.clone() })
+    }
+
+    fn records(&self, request: &Request) -> Result<Vec<DeliveryRecord>, ClientError> {
+        let mut responses = self.ask(request)?;
         let Some(Response::End { .. }) = responses.pop() else { return Err(ClientError::Protocol) };
         let record = |response| match response {
             Response::Record(record) => Ok(*record),
@@ -66,6 +78,23 @@ impl ControlClient {
         responses.into_iter().map(record).collect()
     }
 
+    /// All matching lanes.
+    pub fn lanes(&self, filter: &LaneFilter) -> Result<Vec<LaneRecord>, ClientError> {
+        let mut responses = self.ask(&Request::Lanes { filter: filter.clone() })?;
+        let Some(Response::End { .. }) = responses.pop() else { return Err(ClientError::Protocol) };
+        let record = |response| match response {
+            Response::Lane(record) => Ok(*record),
+            _ => Err(ClientError::Protocol),
+        };
+        responses.into_iter().map(record).collect()
+    }
+
+    /// Parks the message that holds up a lane; whether one did.
+    pub fn unblock_lane(&self, session_id: &str, lane: &str) -> Result<bool, ClientError> {
+        let request = Request::Unblock { session_id: session_id.to_owned(), lane: lane.to_owned() };
+        Ok(self.count(&request)? > 0)
+    }
+
     /// Has a session looked at again; whether it could not be served.
     pub fn release(&self, session_id: &str) -> Result<bool, ClientError> {
         Ok(self.count(&Request::Release { session_id: session_id.to_owned() })? > 0)
@@ -76,9 +105,24 @@ impl ControlClient {
         self.count(&Request::Replay { keys: vec![key] })
     }
 
-    /// Puts all matching dead ones back into their lanes; how many were put back.
-    pub fn replay_all(&self, filter: &DeliveryFilter) -> Result<u64, ClientError> {
-        self.count(&Request::ReplayAll { filter: filter.clone() })
+    /// Puts all that match back into their lanes; how many were put back.
+    pub fn replay_all(&self, filter: &DeliveryFilter, rate: Option<ReplayRate>) -> Result<u64, ClientError> {
+        self.count(&Request::ReplayAll { filter: filter.clone(), rate })
+    }
+
+    /// One delivery with everything that was tried.
+    pub fn delivery(&self, key: MessageKey) -> Result<Option<DeliveryDetails>, ClientError> {
+        let mut responses = self.ask(&Request::Show { key })?.into_iter();
+        match (responses.next(), responses.next()) {
+            (Some(Response::Details(details)), Some(Response::End { .. })) => Ok(Some(*details)),
+            (Some(Response::End { .. }), None) => Ok(None),
+            _ => Err(ClientError::Protocol),
+        }
+    }
+
+    /// Settles an ambiguous delivery; whether it was ambiguous.
+    pub fn resolve(&self, key: MessageKey, resolution: Resolution) -> Result<bool, ClientError> {
+        Ok(self.count(&Request::Resolve { key, resolution })? > 0)
     }
 
     fn count(&self, request: &Request) -> Result<u64, ClientError> {

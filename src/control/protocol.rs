@@ -1,6 +1,9 @@
 //! The lines that are exchanged.
 
-use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, SessionFilter, SessionRecord};
+use nanorelay_actors::report::{
+    DeliveryDetails, DeliveryFilter, DeliveryRecord, LaneFilter, LaneRecord, ReplayRate, Resolution,
+    SessionFilter, SessionRecord,
+};
 use serde::{Deserialize, Serialize};
 
 /// The longest request, in bytes.
@@ -20,15 +23,47 @@ pub enum Request {
         /// Which ones.
         keys: Vec<MessageKey>,
     },
-    /// Puts all matching dead ones back into their lanes.
+    /// Puts all that match back into their lanes.
     ReplayAll {
         /// Which ones.
         filter: DeliveryFilter,
+        /// How fast; at once without.
+        rate: Option<ReplayRate>,
+    },
+    /// What [`Request::ReplayAll`] would put back: answered like [`Request::List`].
+    Replayable {
+        /// Which ones.
+        filter: DeliveryFilter,
+    },
+    /// One delivery with everything that was tried: answered by a [`Response::Details`] if it is known, then
+    /// [`Response::End`].
+    Show {
+        /// Which one.
+        key: MessageKey,
+    },
+    /// Settles an ambiguous delivery.
+    Resolve {
+        /// Which one.
+        key: MessageKey,
+        /// What became of it.
+        resolution: Resolution,
     },
     /// All matching sessions: answered by a [`Response::Session`] each, then [`Response::End`].
     Sessions {
         /// Which ones.
         filter: SessionFilter,
+    },
+    /// All matching lanes: answered by a [`Response::Lane`] each, then [`Response::End`].
+    Lanes {
+        /// Which ones.
+        filter: LaneFilter,
+    },
+    /// Parks the message that holds up a lane.
+    Unblock {
+        /// The session's id.
+        session_id: String,
+        /// The lane's name.
+        lane: String,
     },
     /// Looks again at a session that cannot be served.
     Release {
@@ -55,11 +90,15 @@ pub struct MessageKey {
 pub enum Response {
     /// One delivery.
     Record(Box<DeliveryRecord>),
+    /// One delivery with everything that was tried.
+    Details(Box<DeliveryDetails>),
     /// One session.
     Session(Box<SessionRecord>),
+    /// One lane.
+    Lane(Box<LaneRecord>),
     /// The request is done; nothing follows.
     End {
-        /// Deliveries or sessions listed, replayed or released.
+        /// Deliveries or sessions or lanes listed, replayed, resolved, released or unblocked.
         count: u64,
     },
     /// Answer to [`Request::Status`]; nothing follows.

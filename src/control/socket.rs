@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use nanorelay_actors::model::ids::{InvalidId, MessageId, SessionId};
 use nanorelay_actors::model::message::DeliveryKey;
 use nanorelay_actors::relay::{OperationError, Relay};
-use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, SessionFilter, SessionRecord};
+use nanorelay_actors::report::{
+    DeliveryDetails, DeliveryFilter, DeliveryRecord, LaneFilter, LaneRecord, ReplayRate, Resolution,
+    SessionFilter, SessionRecord,
+};
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use slog::Logger;
@@ -33,8 +36,22 @@ pub trait ControlTarget: 'static {
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryRecord>, OperationError>;
     /// Puts these back into their lanes.
     async fn replay(&self, keys: Vec<DeliveryKey>) -> Result<usize, OperationError>;
-    /// Puts all matching dead ones back into their lanes.
-    async fn replay_all(&self, filter: DeliveryFilter) -> Result<usize, OperationError>;
+    /// Puts all that match back into their lanes.
+    async fn replay_all(
+        &self,
+        filter: DeliveryFilter,
+        rate: Option<ReplayRate>,
+    ) -> Result<usize, OperationError>;
+    /// What would be put back.
+    async fn replayable(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryRecord>, OperationError>;
+    /// One delivery with everything that was tried.
+    async fn delivery(&self, key: DeliveryKey) -> Result<Option<DeliveryDetails>, OperationError>;
+    /// Settles an ambiguous delivery; whether it was one.
+    async fn resolve(&self, key: DeliveryKey, resolution: Resolution) -> Result<bool, OperationError>;
+    /// All matching lanes.
+    async fn lanes(&self, filter: LaneFilter) -> Result<Vec<LaneRecord>, OperationError>;
+    /// Parks the message that holds up a lane; whether one did.
+    async fn unblock_lane(&self, session: SessionId, lane: String) -> Result<bool, OperationError>;
     /// All matching sessions.
     async fn sessions(&self, filter: SessionFilter) -> Result<Vec<SessionRecord>, OperationError>;
     /// Looks again at a session that cannot be served; whether it was one.
@@ -49,8 +66,27 @@ impl ControlTarget for Relay {
     async fn replay(&self, keys: Vec<DeliveryKey>) -> Result<usize, OperationError> {
         Relay::replay(self, keys).await
     }
-    async fn replay_all(&self, filter: DeliveryFilter) -> Result<usize, OperationError> {
-        Relay::replay_all(self, filter).await
+    async fn replay_all(
+        &self,
+        filter: DeliveryFilter,
+        rate: Option<ReplayRate>,
+    ) -> Result<usize, OperationError> {
+        Relay::replay_all(self, filter, rate).await
+    }
+    async fn replayable(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryRecord>, OperationError> {
+        Relay::replayable(self, filter).await
+    }
+    async fn delivery(&self, key: DeliveryKey) -> Result<Option<DeliveryDetails>, OperationError> {
+        Relay::delivery(self, key).await
+    }
+    async fn resolve(&self, key: DeliveryKey, resolution: Resolution) -> Result<bool, OperationError> {
+        Relay::resolve(self, key, resolution).await
+    }
+    async fn lanes(&self, filter: LaneFilter) -> Result<Vec<LaneRecord>, OperationError> {
+        Relay::lanes(self, filter).await
+    }
+    async fn unblock_lane(&self, session: SessionId, lane: String) -> Result<bool, OperationError> {
+        Relay::unblock_lane(self, session, &lane).await
     }
     async fn sessions(&self, filter: SessionFilter) -> Result<Vec<SessionRecord>, OperationError> {
         Relay::sessions(self, filter).await
@@ -159,18 +195,36 @@ async fn answer(line: &[u8], target: &impl ControlTarget) -> Vec<Response> {
 async fn perform(request: Request, target: &impl ControlTarget) -> Result<Vec<Response>, String> {
     let words = |problem: OperationError| problem.to_string();
     Ok(match request {
-        Request::List { filter } => {
-            let records = target.deliveries(filter).await.map_err(words)?;
-            let end = Response::End { count: records.len() as u64 };
-            records.into_iter().map(|record| Response::Record(Box::new(record))).chain([end]).collect()
+        Request::List { filter } => listed(target.deliveries(filter).await.map_err(words)?),
+        Request::Replayable { filter } => listed(target.replayable(filter).await.map_err(words)?),
+        Request::Show { key } => {
+            let key = delivery_key(&key).map_err(|problem| problem.to_string())?;
+            let details = target.delivery(key).await.map_err(words)?;
+            let end = Response::End { count: u64::from(details.is_some()) };
+            details.map(|details| Response::Details(Box::new(details))).into_iter().chain([end]).collect()
+        }
+        Request::Resolve { key, resolution } => {
+            let key = delivery_key(&key).map_err(|problem| problem.to_string())?;
+            let resolved = target.resolve(key, resolution).await.map_err(words)?;
+            vec![Response::End { count: u64::from(resolved) }]
         }
         Request::Replay { keys } => {
             let keys: Result<_, InvalidId> = keys.iter().map(delivery_key).collect();
             let keys = keys.map_err(|problem| problem.to_string())?;
             vec![Response::End { count: target.replay(keys).await.map_err(words)? as u64 }]
         }
-        Request::ReplayAll { filter } => {
-            vec![Response::End { count: target.replay_all(filter).await.map_err(words)? as u64 }]
+        Request::ReplayAll { filter, rate } => {
+            vec![Response::End { count: target.replay_all(filter, rate).await.map_err(words)? as u64 }]
+        }
+        Request::Lanes { filter } => {
+            let records = target.lanes(filter).await.map_err(words)?;
+            let end = Response::End { count: records.len() as u64 };
+            records.into_iter().map(|record| Response::Lane(Box::new(record))).chain([end]).collect()
+        }
+        Request::Unblock { session_id, lane } => {
+            let session = SessionId::new(&session_id).map_err(|problem| problem.to_string())?;
+            let unblocked = target.unblock_lane(session, lane).await.map_err(words)?;
+            vec![Response::End { count: u64::from(unblocked) }]
         }
         Request::Sessions { filter } => {
             let records = target.sessions(filter).await.map_err(words)?;
@@ -186,6 +240,11 @@ async fn perform(request: Request, target: &impl ControlTarget) -> Result<Vec<Re
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }],
     })
+}
+
+fn listed(records: Vec<DeliveryRecord>) -> Vec<Response> {
+    let end = Response::End { count: records.len() as u64 };
+    records.into_iter().map(|record| Response::Record(Box::new(record))).chain([end]).collect()
 }
 
 /// Checks the ids of a key.

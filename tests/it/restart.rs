@@ -234,7 +234,7 @@ async fn what_nanoclaw_delivered_meanwhile_is_not_sent_again() {
     drop(relay);
     let stopped = nanorelay_actors::relay::StoppedHost::open(data.path()).unwrap();
     let filter = DeliveryFilter { message_id: Some(dead.clone()), ..DeliveryFilter::default() };
-    assert_eq!(stopped.replay_all(&filter).unwrap(), 1);
+    assert_eq!(stopped.replay_all(&filter, None).unwrap(), 1);
     drop(stopped);
     host.drain().await;
     slack.assert_delivered(&dead);

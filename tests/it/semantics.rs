@@ -226,7 +226,7 @@ async fn a_dead_message_can_be_replayed() {
     {
         let stopped = StoppedHost::open(data.path()).expect("no host runs");
         assert_eq!(stopped.deliveries(&dead).unwrap().len(), 1);
-        assert_eq!(stopped.replay_all(&dead).unwrap(), 1);
+        assert_eq!(stopped.replay_all(&dead, None).unwrap(), 1);
     }
     assert_eq!(host.drain().await.report.delivered, 1);
     slack.assert_delivered(&id);

@@ -57,9 +57,18 @@ impl ChannelAccount {
     /// Whether a message of which it is unknown whether it was sent is sent again.
     pub fn may_resend(&self) -> bool {
         match self.settings.on_ambiguous {
-            OnAmbiguous::Auto => self.adapter.idempotency() == Idempotency::NativeKey,
-            OnAmbiguous::Resend => true,
+            OnAmbiguous::Auto => self.adapter.idempotency() != Idempotency::None,
+            OnAmbiguous::Resend | OnAmbiguous::Reconcile => true,
             OnAmbiguous::Hold => false,
+        }
+    }
+
+    /// Whether the platform is asked before such a message is sent again.
+    pub fn reconciles(&self) -> bool {
+        match self.settings.on_ambiguous {
+            OnAmbiguous::Auto => self.adapter.idempotency() == Idempotency::Reconcile,
+            OnAmbiguous::Reconcile => true,
+            OnAmbiguous::Resend | OnAmbiguous::Hold => false,
         }
     }
 

@@ -24,6 +24,16 @@ pub trait Channel: Send + Sync + 'static {
     ///
     /// Answer [`SendError::Ambiguous`] only when the request may have reached the platform.
     async fn send(&self, delivery: &Delivery) -> Result<Receipt, SendError>;
+
+    /// Asks the platform whether it has a message of which an earlier try may have arrived: its receipt, or `None` when
+    /// the platform surely does not have it. Called before such a message is sent again, when
+    /// [`Channel::idempotency`] is [`Idempotency::Reconcile`].
+    ///
+    /// An error means that it is still unknown. The message is then not sent: it is asked for again later, or is
+    /// ambiguous when that makes no sense any more.
+    async fn find(&self, _delivery: &Delivery) -> Result<Option<Receipt>, SendError> {
+        Err(SendError::Permanent { reason: "this channel cannot be asked for a message".to_owned() })
+    }
 }
 
 /// What a platform does with a message that is sent twice.
@@ -31,6 +41,8 @@ pub trait Channel: Send + Sync + 'static {
 pub enum Idempotency {
     /// It recognises [`Delivery::idempotency_key`]: sending again is harmless.
     NativeKey,
+    /// It shows the message twice, but can be asked by [`Channel::find`] whether it has it.
+    Reconcile,
     /// It shows the message twice.
     None,
 }

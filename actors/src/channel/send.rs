@@ -13,7 +13,9 @@ use crate::limits::GONE_DESTINATION_REMEMBERED;
 use crate::model::error::{ErrorClass, LimitScope, Receipt, SendError};
 use crate::model::ids::PathComponent;
 use crate::model::message::DeliveryKey;
+use crate::model::on_block::{self, Blocked};
 use crate::model::retry::{self, RetryDecision};
+use crate::model::revision;
 use crate::model::time::Timestamp;
 use crate::report::DeliveryState;
 use crate::session::messages::{Settled, Settlement};
@@ -73,14 +75,15 @@ pub(super) async fn attempt(
         return give_up(&engine, &item, ErrorClass::DestinationGone, reason).await;
     }
     match begin(&engine, &account, &key, now).await {
-        Ok(Begin::Started { attempt, first_due }) => {
+        Ok(Begin::Started { attempt, first_due, maybe_sent, edit }) => {
             crash_point!("attempt_recorded");
+            let asks_first = maybe_sent && account.reconciles();
             let (result, _permit) = match attachments {
                 Ok((attachments, permit)) => {
-                    engine.statistics.count_attempt();
-                    (call_adapter(&engine, &account, delivery(&item, attempt, attachments)).await, permit)
+                    let delivery = delivery(&item, attempt, attachments, edit.as_deref());
+                    (make(&engine, &account, delivery, asks_first).await, permit)
                 }
-                Err(unavailable) => (Err(unavailable), None),
+                Err(unavailable) => (Err(Failed::before_sending(unavailable, asks_first)), None),
             };
             crash_point!("adapter_answered");
             settle(&engine, &account, &item, in_flight, result, (attempt, first_due)).await
@@ -89,7 +92,7 @@ pub(super) async fn attempt(
         Ok(Begin::Refused(DeliveryState::Sending)) => {
             // We hold the mark, so nobody is sending it: an attempt ended without a record.
             let error = SendError::Ambiguous { reason: "an attempt ended without a record".to_owned() };
-            settle(&engine, &account, &item, in_flight, Err(error), (1, now)).await
+            settle(&engine, &account, &item, in_flight, Err(error.into()), (1, now)).await
         }
         Ok(Begin::Refused(_) | Begin::Unknown) => {
             tell_session(&engine, &item, Settlement::LookAgain).await;
@@ -134,17 +137,57 @@ async fn begin(
     begun
 }
 
-async fn call_adapter(
+/// Why an attempt failed.
+struct Failed {
+    error: SendError,
+    /// Whether the message was not sent now, but may have been by an earlier attempt.
+    still_unknown: bool,
+}
+
+impl From<SendError> for Failed {
+    fn from(error: SendError) -> Self {
+        Self { error, still_unknown: false }
+    }
+}
+
+impl Failed {
+    fn before_sending(error: SendError, still_unknown: bool) -> Self {
+        Self { error, still_unknown }
+    }
+}
+
+/// Sends the message, unless it `asks_first` and the platform has it.
+async fn make(
     engine: &Engine,
     account: &ChannelAccount,
     delivery: Delivery,
-) -> Result<Receipt, SendError> {
+    asks_first: bool,
+) -> Result<Receipt, Failed> {
+    let delivery = Arc::new(delivery);
+    if asks_first {
+        let (adapter, asked_for) = (Arc::clone(&account.adapter), Arc::clone(&delivery));
+        let found = call_adapter(engine, async move { adapter.find(&asked_for).await }).await;
+        match found {
+            Ok(Some(receipt)) => return Ok(receipt),
+            Ok(None) => {}
+            Err(error) => return Err(Failed::before_sending(error, true)),
+        }
+    }
+    engine.statistics.count_attempt();
     let adapter = Arc::clone(&account.adapter);
-    // A task of its own, so that a panic in the adapter is an answer and not the end of this function.
-    let mut call = actix_rt::spawn(async move {
+    let sent = call_adapter(engine, async move {
         crash_point!("adapter_called");
         adapter.send(&delivery).await
     });
+    sent.await.map_err(Failed::from)
+}
+
+async fn call_adapter<T: 'static>(
+    engine: &Engine,
+    call: impl Future<Output = Result<T, SendError>> + 'static,
+) -> Result<T, SendError> {
+    // A task of its own, so that a panic in the adapter is an answer and not the end of this function.
+    let mut call = actix_rt::spawn(call);
     let timeout = engine.settings.limits.send_timeout;
     match tokio::time::timeout(timeout, &mut call).await {
         Ok(Ok(result)) => result,
@@ -161,11 +204,11 @@ async fn settle(
     account: &ChannelAccount,
     item: &QueuedDelivery,
     in_flight: InFlight,
-    result: Result<Receipt, SendError>,
+    result: Result<Receipt, Failed>,
     (attempt, first_due): (u32, Timestamp),
 ) -> Attempted {
     let now = engine.now();
-    let error = match result {
+    let Failed { error, still_unknown } = match result {
         Ok(receipt) => {
             let outcome = Outcome::Done {
                 effect: Effect::Delivered,
@@ -180,12 +223,17 @@ async fn settle(
             tell_session(engine, item, Settlement::Final).await;
             return Attempted::Settled;
         }
-        Err(error) => error,
+        Err(failed) => failed,
     };
     let class = error.class();
     let random = |bound_ms: u64| fastrand::u64(0..=bound_ms);
-    let decision =
-        retry::decide(&error, &engine.settings.retry, attempt, first_due, now, account.may_resend(), random);
+    let schedules = &engine.settings.retry;
+    let decision = retry::decide(&error, schedules, attempt, first_due, now, account.may_resend(), random);
+    let decision = match decision {
+        // Nobody knows whether it arrived, so nobody may say that it did not.
+        RetryDecision::Dead { .. } if still_unknown => RetryDecision::Ambiguous,
+        decision => decision,
+    };
     if engine.may_warn(&item.session_id) {
         slog::warn!(engine.logger, "attempt failed"; "session" => %item.session_id,
             "msg_id" => %item.message_id, "channel" => %item.destination.channel_type, "attempt" => attempt,
@@ -193,9 +241,26 @@ async fn settle(
     }
     match decision {
         RetryDecision::RetryAt { at, counts_attempt } => {
-            let outcome = Outcome::Retry { at, counts_attempt, class, reason: error.to_string() };
+            let blocked = on_block::decide(account.settings.on_block, &error, attempt);
+            let reason = error.to_string();
+            let (outcome, settlement) = match blocked {
+                Blocked::Wait => (Outcome::Retry { at, counts_attempt, class, reason }, None),
+                Blocked::Skip => {
+                    (Outcome::Retry { at, counts_attempt, class, reason }, Some(Settlement::Postponed(at)))
+                }
+                Blocked::Park => {
+                    slog::warn!(engine.logger, "message parked, its lane goes on"; "session" => %item.session_id,
+                        "msg_id" => %item.message_id, "attempts" => attempt);
+                    let reason = format!("parked after {attempt} attempts: {reason}");
+                    (Outcome::Held { class, reason, attempted: true }, Some(Settlement::Final))
+                }
+            };
             engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
-            Attempted::RetryAt { at, blocks: blocked_scope(&error) }
+            let Some(settlement) = settlement else {
+                return Attempted::RetryAt { at, blocks: blocked_scope(&error) };
+            };
+            tell_session(engine, item, settlement).await;
+            Attempted::Settled
         }
         RetryDecision::Dead { reason } => {
             if matches!(error, SendError::DestinationGone { .. }) {
@@ -257,7 +322,13 @@ async fn tell_session(engine: &Arc<Engine>, item: &QueuedDelivery, settlement: S
     engine.hint(&item.session_id);
 }
 
-fn delivery(item: &QueuedDelivery, attempt: u32, attachments: Vec<Attachment>) -> Delivery {
+fn delivery(
+    item: &QueuedDelivery,
+    attempt: u32,
+    attachments: Vec<Attachment>,
+    edit: Option<&str>,
+) -> Delivery {
+    let content = edit.map(|edit| Arc::from(revision::with_edit(&item.content, edit)));
     Delivery {
         session_id: item.session_id.clone(),
         agent_group_id: item.agent_group_id.clone(),
@@ -265,7 +336,7 @@ fn delivery(item: &QueuedDelivery, attempt: u32, attachments: Vec<Attachment>) -
         seq: item.seq,
         destination: item.destination.clone(),
         kind: Arc::clone(&item.kind),
-        content: Arc::clone(&item.content),
+        content: content.unwrap_or_else(|| Arc::clone(&item.content)),
         attachments,
         attempt,
         idempotency_key: idempotency_key(&item.key()),

@@ -10,6 +10,7 @@ pub struct Statistics {
     delivered: AtomicU64,
     applied: AtomicU64,
     routed: AtomicU64,
+    merged: AtomicU64,
     dead: AtomicU64,
     attempts: AtomicU64,
     sweep_found: AtomicU64,
@@ -26,6 +27,8 @@ pub struct StatisticsSnapshot {
     pub applied: u64,
     /// Messages handed to another agent.
     pub routed: u64,
+    /// Edits and deletions that were carried out before their message was sent.
+    pub merged: u64,
     /// Messages given up.
     pub dead: u64,
     /// Calls of an adapter.
@@ -45,6 +48,7 @@ impl Statistics {
             Effect::Delivered => &self.delivered,
             Effect::Applied => &self.applied,
             Effect::Routed => &self.routed,
+            Effect::Merged => &self.merged,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -81,6 +85,7 @@ impl Statistics {
             delivered: load(&self.delivered),
             applied: load(&self.applied),
             routed: load(&self.routed),
+            merged: load(&self.merged),
             dead: load(&self.dead),
             attempts: load(&self.attempts),
             sweep_found: load(&self.sweep_found),

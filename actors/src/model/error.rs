@@ -120,6 +120,10 @@ pub enum ErrorClass {
     Vanished,
     /// A host that ran here before recorded it as failed.
     Imported,
+    /// The row has a seq up to which the ledger has pruned: it may have been delivered before.
+    Forgotten,
+    /// The agent has deleted the message before it was sent.
+    Cancelled,
 }
 
 impl ErrorClass {
@@ -141,6 +145,8 @@ impl ErrorClass {
             ErrorClass::AgentBudget => "agent_budget",
             ErrorClass::Vanished => "vanished",
             ErrorClass::Imported => "imported",
+            ErrorClass::Forgotten => "forgotten",
+            ErrorClass::Cancelled => "cancelled",
         }
     }
 }

@@ -42,6 +42,12 @@ impl Timestamp {
         Self(self.0.saturating_add(ms))
     }
 
+    /// This instant less a duration; saturates.
+    pub fn minus(self, duration: std::time::Duration) -> Self {
+        let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self::from_ms(self.as_ms().saturating_sub(ms))
+    }
+
     /// How much later `self` is than `earlier`; zero when it is not later.
     pub fn since(self, earlier: Timestamp) -> std::time::Duration {
         std::time::Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

@@ -3,7 +3,7 @@
 use super::{Relay, Shared, root};
 use crate::channel::ChannelActor;
 use crate::channel::account::ChannelAccounts;
-use crate::channel::adapter::Channel;
+use crate::channel::adapter::{Channel, Idempotency};
 use crate::clock::{SharedClock, SystemClock};
 use crate::engine::Engine;
 use crate::engine::directory::Directory;
@@ -13,7 +13,7 @@ use crate::model::ids::{ChannelType, InvalidId, SessionId};
 use crate::registry::{LookAtSessions, RegistryActor};
 use crate::runtime::{AgentRuntime, NoRuntime};
 use crate::session::messages::LookReason;
-use crate::settings::{ChannelSettings, Settings};
+use crate::settings::{ChannelSettings, OnAmbiguous, Settings};
 use crate::store::central::{Central, CentralSnapshot};
 use crate::store::error::StoreError;
 use crate::store::host_lock::{HostLock, Locked};
@@ -52,8 +52,8 @@ pub enum StartError {
     /// A setting cannot be used.
     #[error("{0}")]
     Setting(String),
-    /// A database cannot be used. For a damaged `nanorelay.db`: restore it, or move it away only if messages may
-    /// be sent again.
+    /// A database cannot be used. For a damaged or lost `nanorelay.db`: restore a copy, or see
+    /// [`super::StoppedHost::rebuild_ledger`].
     #[error("{0}")]
     Store(#[from] StoreError),
     /// The ledger could not be written.
@@ -192,7 +192,8 @@ impl RelayBuilder {
         });
         begin_incarnation(&engine).await?;
         let root = launch(&engine, exit_receiver, in_turn, &at_rest);
-        Ok(Relay { shared: Arc::new(Shared { engine, root }) })
+        let pruning = actix_rt::spawn(crate::retention::run(Arc::clone(&engine)));
+        Ok(Relay { shared: Arc::new(Shared { engine, root, pruning }) })
     }
 }
 
@@ -298,6 +299,17 @@ fn accounts(
     fallback: Option<Adapter>,
 ) -> Result<ChannelAccounts, StartError> {
     let invalid = |error: InvalidId| StartError::Setting(format!("channel type: {error}"));
+    for (name, (adapter, settings)) in channels
+        .iter()
+        .map(|(name, both)| (name.as_str(), both))
+        .chain(fallback.iter().map(|both| ("*", both)))
+    {
+        let can_ask = adapter.idempotency() == Idempotency::Reconcile;
+        if settings.on_ambiguous == OnAmbiguous::Reconcile && !can_ask {
+            let reason = "on_ambiguous = \"reconcile\" needs a channel that can be asked what it has";
+            return Err(StartError::Setting(format!("channel {name:?}: {reason}")));
+        }
+    }
     let mut own = HashMap::new();
     for (name, adapter) in channels {
         own.insert(ChannelType::new(&name).map_err(invalid)?, adapter);

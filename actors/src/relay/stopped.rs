@@ -4,16 +4,18 @@ use super::{OperationError, StartError};
 use crate::clock::{Clock, SystemClock};
 use crate::model::ids::SessionId;
 use crate::model::message::DeliveryKey;
-use crate::report::{DeliveryFilter, DeliveryRecord, SessionFilter, SessionRecord};
+use crate::report::{
+    DeliveryDetails, DeliveryFilter, DeliveryRecord, ReplayRate, Resolution, SessionFilter, SessionRecord,
+};
 use crate::store::error::StoreError;
 use crate::store::host_lock::HostLock;
-use crate::store::ledger::{LedgerReader, LedgerTransaction, LedgerWriter};
+use crate::store::ledger::{LEDGER_FILE, LedgerReader, LedgerTransaction, LedgerWriter, keys_of, mark};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Holds a data directory's lock, so that no host starts meanwhile.
 pub struct StoppedHost {
-    data_dir: PathBuf,
+    pub(super) data_dir: PathBuf,
     _lock: HostLock,
 }
 
@@ -47,25 +49,40 @@ impl StoppedHost {
         self.write(|ledger| ledger.release_session(session, now))
     }
 
+    /// One delivery with everything that was tried.
+    pub fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryDetails>, OperationError> {
+        self.read(|reader| reader.delivery(key))
+    }
+
+    /// What [`StoppedHost::replay_all`] would put back, in that order.
+    pub fn replayable(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>, OperationError> {
+        self.read(|reader| reader.replayable(filter))
+    }
+
     /// Marks dead, held or ambiguous deliveries to be sent again at the next start. Returns how many.
     pub fn replay(&self, keys: &[DeliveryKey]) -> Result<usize, OperationError> {
         let now = SystemClock.now();
-        self.write(|ledger| {
-            let mut count = 0;
-            for key in keys {
-                count += usize::from(ledger.replay(key, now)?);
-            }
-            Ok(count)
-        })
+        self.write(|ledger| ledger.replay_many(keys, None, 0, now))
     }
 
-    /// The same for all that match.
-    pub fn replay_all(&self, filter: &DeliveryFilter) -> Result<usize, OperationError> {
+    /// The same for all that match. A rate counts from now, not from the next start.
+    pub fn replay_all(
+        &self,
+        filter: &DeliveryFilter,
+        rate: Option<ReplayRate>,
+    ) -> Result<usize, OperationError> {
+        let (keys, now) = (keys_of(&self.replayable(filter)?), SystemClock.now());
+        self.write(|ledger| ledger.replay_many(&keys, rate, 0, now))
+    }
+
+    /// Settles an ambiguous delivery: it has arrived, or it has not and is sent again at the next start. Returns
+    /// whether it was ambiguous.
+    pub fn resolve(&self, key: &DeliveryKey, resolution: &Resolution) -> Result<bool, OperationError> {
         let now = SystemClock.now();
-        self.write(|ledger| ledger.replay_matching(filter, now).map(|(_, count)| count))
+        self.write(|ledger| ledger.resolve(key, resolution, now))
     }
 
-    fn read<T: Default>(
+    pub(super) fn read<T: Default>(
         &self,
         read: impl FnOnce(&LedgerReader) -> Result<T, StoreError>,
     ) -> Result<T, OperationError> {
@@ -76,11 +93,12 @@ impl StoppedHost {
         }
     }
 
-    fn write<T: Default>(
+    pub(super) fn write<T: Default>(
         &self,
         write: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, OperationError> {
-        if !self.data_dir.join(crate::store::ledger::LEDGER_FILE).exists() {
+        mark::check(&self.data_dir).map_err(|error| OperationError(error.to_string()))?;
+        if !self.data_dir.join(LEDGER_FILE).exists() {
             return Ok(T::default());
         }
         let run = || {

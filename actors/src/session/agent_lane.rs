@@ -93,7 +93,7 @@ async fn hold(context: &StepContext, message: &MessageId, reason: String) {
         slog::warn!(engine.logger, "message to an agent held"; "session" => %context.session,
             "msg_id" => %message, "error" => &reason);
     }
-    let outcome = Outcome::Held { class: ErrorClass::AgentBudget, reason };
+    let outcome = Outcome::Held { class: ErrorClass::AgentBudget, reason, attempted: false };
     engine.record_outcome(&context.session, message, outcome).await;
 }
 

@@ -4,6 +4,7 @@ use crate::model::content::{Content, Shape};
 use crate::model::error::ErrorClass;
 use crate::model::ids::{AgentGroupId, ChannelType, PlatformId, SessionId};
 use crate::model::message::{Destination, Lane, OutboundRow};
+use crate::model::revision::Revision;
 use crate::model::route::{self, Permissions, Route};
 use crate::model::time::Timestamp;
 use crate::store::central::{CentralSnapshot, PendingQuestion, QuestionInsert};
@@ -150,6 +151,7 @@ impl Judged {
             thread_id: self.row.thread_id.clone(),
             has_files: !self.files.is_empty(),
             initial,
+            revision: self.row.content.as_ref().ok().and_then(Revision::of),
         }
     }
 

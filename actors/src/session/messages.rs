@@ -4,6 +4,7 @@
 //! is on its way to it.
 
 use crate::model::ids::{AgentGroupId, ChannelType, MessageId, SessionId};
+use crate::model::time::Timestamp;
 use crate::supervise::activity::ActivityToken;
 use actix::Message;
 use serde::Serialize;
@@ -97,6 +98,8 @@ pub(crate) enum Settlement {
     Final,
     /// Somebody else dealt with it; the ledger knows more.
     LookAgain,
+    /// It is tried again at that time; its lane goes on meanwhile.
+    Postponed(Timestamp),
 }
 
 /// From a new channel actor: the former one's lanes are gone.

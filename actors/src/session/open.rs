@@ -81,7 +81,7 @@ async fn import(context: &StepContext, store: &mut Option<OwnedStore>) -> Result
 }
 
 /// The seq up to which everything is settled, and the settled rows that must be kept by id.
-fn read_history(store: &mut SessionStore) -> Result<(i64, Vec<ImportedDelivery>), StoreError> {
+pub(crate) fn read_history(store: &mut SessionStore) -> Result<(i64, Vec<ImportedDelivery>), StoreError> {
     let delivered = match store.inbound() {
         Ok(inbox) => {
             let mut delivered = HashMap::new();
@@ -224,7 +224,8 @@ pub(super) async fn survey(context: &StepContext) -> Result<Survey, StepError> {
             lanes: reader.unsettled_lanes(&inside.session)?,
             backlog: reader.backlog(&inside.session)?,
             has_unprojected: !reader.unprojected(&inside.session, 1)?.is_empty(),
-            next_scheduled: reader.next_scheduled(&inside.session, now)?,
+            next_scheduled: reader
+                .next_scheduled(&inside.session, now, &|name| inside.engine.postpones_retries(name))?,
         })
     });
     Ok(surveyed.await.map_err(|_| StepError::Panicked)??)

@@ -7,11 +7,12 @@ use super::judge::{Judged, Verdict};
 use super::read::{ReadReport, RefillReport};
 use crate::channel::Enqueue;
 use crate::channel::queue::QueuedDelivery;
+use crate::model::error::ErrorClass;
 use crate::model::ids::{ChannelType, MessageId};
 use crate::model::message::Lane;
 use crate::model::time::Timestamp;
 use crate::report::DeliveryState;
-use crate::store::ledger::Admitted;
+use crate::store::ledger::{Admitted, Effect};
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ impl SessionActor {
     /// Hands out what a read has found.
     pub(super) fn hand_out_new(&mut self, report: ReadReport, ctx: &mut Context<Self>) {
         let mut outgoing = Outgoing::new();
-        let mut dead = report.unusable;
+        let (mut dead, mut merged) = (report.unusable, 0);
         let mut has_scheduled = false;
         for (judged, admitted) in report.rows {
             let lane_key: Arc<str> = Arc::from(judged.lane.key());
@@ -43,7 +44,20 @@ impl SessionActor {
                     self.todo.survey = true;
                     continue;
                 }
-                Admitted::Known(_) | Admitted::BelowLowWater => continue,
+                Admitted::Known(_) => continue,
+                Admitted::Merged { cancelled } => {
+                    self.engine().statistics.count_effect(Effect::Merged);
+                    merged += 1;
+                    dead += usize::from(cancelled);
+                    continue;
+                }
+                Admitted::BelowLowWater => {
+                    let reason = "its seq is one that was pruned from the ledger";
+                    let class = ErrorClass::Forgotten;
+                    self.engine().warn_given_up(&self.context.session, &judged.row.id, class, reason);
+                    dead += 1;
+                    continue;
+                }
             }
             if let Verdict::Dead { class, reason } = &judged.verdict {
                 self.engine().warn_given_up(&self.context.session, &judged.row.id, *class, reason);
@@ -61,7 +75,7 @@ impl SessionActor {
             }
         }
         self.engine().statistics.count_dead(dead);
-        self.note_projections(dead, ctx);
+        self.note_projections(dead + merged, ctx);
         if has_scheduled {
             self.arm();
         }
@@ -257,7 +271,7 @@ impl SessionActor {
 
 impl Lane {
     /// The channel type in a lane's key, when it is a channel's lane.
-    fn channel_type_of(lane_key: &str) -> Option<ChannelType> {
+    pub(crate) fn channel_type_of(lane_key: &str) -> Option<ChannelType> {
         let mut parts = lane_key.split(crate::model::message::KEY_SEPARATOR);
         (parts.next() == Some("channel"))
             .then(|| parts.next().and_then(|name| ChannelType::new(name).ok()))?

@@ -94,7 +94,9 @@ fn judge_new(
         Err(StoreError::Missing(_)) => Batch { cursor: progress.cursor, ..Batch::default() },
         Err(error) => return Err(error),
     };
-    let imported = if adopting { delivered_elsewhere(store, &batch)? } else { Vec::new() };
+    // A row that comes late may be one that the ledger knew and has pruned.
+    let has_late = batch.rows.iter().any(|row| row.seq <= progress.cursor.seq);
+    let imported = if adopting || has_late { delivered_elsewhere(store, &batch)? } else { Vec::new() };
     let judged = judge_rows(store, context, batch.rows, now)?;
     let inbox_is_quiet = store.inbox_is_known_quiet();
     let Batch { unusable, cursor, more, .. } = batch;
@@ -154,6 +156,7 @@ fn unusable_admission(row: &UnusableRow) -> Option<Admission> {
         thread_id: None,
         has_files: false,
         initial: InitialState::Dead { class: ErrorClass::Invalid, reason: row.reason.clone() },
+        revision: None,
     })
 }
 
@@ -200,7 +203,9 @@ fn read_lane(
     now: Timestamp,
 ) -> Result<LanePage, StoreError> {
     let limit = 2 * LANE_WINDOW;
-    let mut pending = context.engine.ledger_reader.lane_page(&context.session, lane_key, limit, now)?;
+    let postpones = context.postpones_retries_in(lane_key);
+    let reader = &context.engine.ledger_reader;
+    let mut pending = reader.lane_page(&context.session, lane_key, limit, now, postpones)?;
     let mut complete = pending.len() < limit;
     // They are in memory already.
     pending.retain(|delivery| !outstanding.contains(&delivery.message_id));

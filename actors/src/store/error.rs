@@ -34,6 +34,12 @@ pub enum StoreError {
         /// SQLite's words.
         reason: String,
     },
+    /// The ledger was in the data directory before and is gone.
+    #[error(
+        "{0} is lost: it was here before, and without it messages could be sent twice. Restore a copy of it, or \
+         run `nanorelay ledger rebuild`"
+    )]
+    LedgerLost(String),
     /// A table or column is not as the contract says.
     #[error("{file} has an unexpected schema: {reason}")]
     Schema {

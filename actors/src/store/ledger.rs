@@ -9,9 +9,14 @@
 mod admit;
 mod agents;
 mod attempt;
+mod edits;
+mod lanes;
 mod list;
+pub mod mark;
 mod operate;
+mod prune;
 mod read;
+mod replace;
 mod rest_marks;
 mod schema;
 mod session;
@@ -19,8 +24,12 @@ mod session;
 pub use admit::{Admission, Admitted, InitialState};
 pub use agents::{AgentArrival, AgentBudget, AgentRequest};
 pub use attempt::{Begin, Effect, Outcome};
+pub use lanes::Parked;
+pub use list::keys_of;
 pub use operate::{parse_state, state_of};
+pub use prune::{LedgerSize, SettledPage, SettledRow};
 pub use read::{LedgerReader, Left, PendingDelivery, Unprojected, WaitingDelivery};
+pub use replace::NewLedger;
 pub use rest_marks::RestMark;
 pub use session::{ImportedDelivery, SessionCursor};
 
@@ -58,22 +67,26 @@ impl LedgerSync {
 impl LedgerWriter {
     /// Opens the ledger of a data directory, creating it when there is none.
     ///
-    /// A damaged file is an error and stays untouched: the ledger is what keeps messages from being sent twice.
+    /// A damaged file is an error and stays untouched, and so is one that is lost: the ledger is what keeps messages
+    /// from being sent twice.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        mark::check(data_dir)?;
         let path = data_dir.join(LEDGER_FILE);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = Connection::open_with_flags(canonical(&path)?, flags).map_err(damaged)?;
+        // A file that exists keeps its `auto_vacuum`: without it, free pages are used again, but not given back.
         // `synchronous=NORMAL` never syncs at a commit in WAL mode; `LedgerSync` does, once for a whole group.
         connection
             .execute_batch(
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000;
+                "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000;
                  PRAGMA wal_autocheckpoint=2000; PRAGMA journal_size_limit=67108864;",
             )
             .map_err(damaged)?;
         schema::create_or_check(&connection)?;
+        mark::set(data_dir)?;
         keep_plans(&connection)?;
         connection.set_prepared_statement_cache_capacity(64);
         // SQLite keeps its locks on the database and its index, never on the log: a second descriptor of the
@@ -115,7 +128,10 @@ impl LedgerTransaction<'_> {
         run: impl FnOnce(&mut Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.transaction.prepare_cached("SAVEPOINT operation")?.execute([])?;
-        let result = run(self);
+        let result = run(self).map_err(|error| match error {
+            StoreError::Sqlite(error) => damaged(error),
+            other => other,
+        });
         match result {
             Ok(_) => drop(self.transaction.prepare_cached("RELEASE operation")?.execute([])?),
             Err(_) => self.abandon_operation()?,
@@ -150,7 +166,8 @@ fn damaged(error: rusqlite::Error) -> StoreError {
     use rusqlite::ErrorCode;
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            StoreError::Corrupt { file: LEDGER_FILE.to_owned(), reason: error.to_string() }
+            let reason = format!("{error}. Restore a copy of it, or run `nanorelay ledger rebuild`");
+            StoreError::Corrupt { file: LEDGER_FILE.to_owned(), reason }
         }
         _ => StoreError::Sqlite(error),
     }

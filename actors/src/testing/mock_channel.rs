@@ -2,11 +2,13 @@
 
 mod answer;
 mod assertions;
+mod find;
 #[cfg(test)]
 mod tests;
 
 pub use answer::{Answer, Outcome};
 
+use self::find::Finds;
 use crate::channel::adapter::{Attachment, Channel, Delivery, Idempotency};
 use crate::clock::{SharedClock, SystemClock};
 use crate::model::error::{Receipt, SendError};
@@ -104,6 +106,7 @@ struct State {
     open: HashMap<(SessionId, Destination), usize>,
     /// Idempotency keys of what was shown.
     keys_shown: HashSet<String>,
+    finds: Finds,
 }
 
 struct Rule {
@@ -146,6 +149,7 @@ impl MockChannel {
             gate_open: false,
             open: HashMap::new(),
             keys_shown: HashSet::new(),
+            finds: Finds::default(),
         };
         Arc::new(Self { idempotency, clock, state: Mutex::new(state), changed: Notify::new() })
     }
@@ -292,7 +296,7 @@ impl MockChannel {
         let state = &mut *guard;
         let call = &mut state.calls[number - 1];
         let is_new = state.keys_shown.insert(call.idempotency_key.clone());
-        call.shown = is_new || self.idempotency == Idempotency::None;
+        call.shown = is_new || self.idempotency != Idempotency::NativeKey;
     }
 
     fn end(&self, number: usize, outcome: Outcome) {
@@ -343,6 +347,10 @@ impl MockChannel {
 impl Channel for MockChannel {
     fn idempotency(&self) -> Idempotency {
         self.idempotency
+    }
+
+    async fn find(&self, delivery: &Delivery) -> Result<Option<Receipt>, SendError> {
+        self.find_shown(delivery)
     }
 
     async fn send(&self, delivery: &Delivery) -> Result<Receipt, SendError> {

@@ -2,7 +2,7 @@
 
 use super::super::client::{ClientError, ControlClient};
 use super::*;
-use nanorelay_actors::report::DeliveryState;
+use nanorelay_actors::report::{AttemptRecord, DeliveryState};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -40,8 +40,30 @@ impl ControlTarget for Fake {
     async fn replay(&self, keys: Vec<DeliveryKey>) -> Result<usize, OperationError> {
         Ok(keys.len())
     }
-    async fn replay_all(&self, _: DeliveryFilter) -> Result<usize, OperationError> {
-        Ok(7)
+    async fn replay_all(&self, _: DeliveryFilter, rate: Option<ReplayRate>) -> Result<usize, OperationError> {
+        Ok(if rate.is_some() { 8 } else { 7 })
+    }
+    async fn replayable(&self, _: DeliveryFilter) -> Result<Vec<DeliveryRecord>, OperationError> {
+        Ok(vec![record("m-1")])
+    }
+    async fn delivery(&self, key: DeliveryKey) -> Result<Option<DeliveryDetails>, OperationError> {
+        let failed = AttemptRecord {
+            attempt: 1,
+            ended_at: "2026-04-16T14:37:00Z".to_owned(),
+            error_class: "transient".to_owned(),
+            error: "502".to_owned(),
+        };
+        let details = DeliveryDetails { record: record("m-1"), failed_attempts: vec![failed] };
+        Ok((key.message_id.as_str() == "m-1").then_some(details))
+    }
+    async fn resolve(&self, key: DeliveryKey, resolution: Resolution) -> Result<bool, OperationError> {
+        Ok(key.message_id.as_str() == "m-1" && resolution == Resolution::NotDelivered)
+    }
+    async fn lanes(&self, _: LaneFilter) -> Result<Vec<LaneRecord>, OperationError> {
+        Ok(Vec::new())
+    }
+    async fn unblock_lane(&self, _: SessionId, lane: String) -> Result<bool, OperationError> {
+        Ok(lane == "channel/slack/slack:C1")
     }
     async fn sessions(&self, filter: SessionFilter) -> Result<Vec<SessionRecord>, OperationError> {
         let reason = filter.quarantined.then(|| "inbound.db is refused: is a symbolic link".to_owned());
@@ -89,7 +111,9 @@ async fn a_client_lists_and_replays() {
         let key = |session: &str| MessageKey { session_id: session.to_owned(), message_id: "m".to_owned() };
         assert_eq!(client.replay(key("s-1")).unwrap(), 1);
         assert!(matches!(client.replay(key("../s")), Err(ClientError::Refused(_))));
-        assert_eq!(client.replay_all(&filter).unwrap(), 7);
+        assert_eq!(client.replay_all(&filter, None).unwrap(), 7);
+        assert_eq!(client.replay_all(&filter, Some("5/s".parse().unwrap())).unwrap(), 8);
+        assert_eq!(client.replayable(&filter).unwrap(), [record("m-1")]);
         let quarantined = client.sessions(&SessionFilter { quarantined: true }).unwrap();
         assert!(quarantined[0].quarantine_reason.is_some(), "{quarantined:?}");
         assert!(client.sessions(&SessionFilter::default()).unwrap()[0].quarantine_reason.is_none());
@@ -102,6 +126,27 @@ async fn a_client_lists_and_replays() {
     .await;
     assert!(!dir.path().join(SOCKET_NAME).exists(), "the socket's file goes with the socket");
     assert!(matches!(ControlClient::connect(dir.path()), Err(ClientError::NotRunning)));
+}
+
+#[tokio::test]
+async fn a_client_shows_and_resolves() {
+    let dir = tempfile::tempdir().unwrap();
+    with_client(dir.path(), |data_dir| {
+        let client = ControlClient::connect(&data_dir).unwrap();
+        let key = |message: &str| MessageKey { session_id: "s-1".to_owned(), message_id: message.to_owned() };
+        let shown = client.delivery(key("m-1")).unwrap().expect("known");
+        assert_eq!((shown.record, shown.failed_attempts.len()), (record("m-1"), 1));
+        assert_eq!(client.delivery(key("m-2")).unwrap(), None);
+        assert!(client.resolve(key("m-1"), Resolution::NotDelivered).unwrap());
+        let delivered = Resolution::Delivered { platform_message_id: Some("p-1".to_owned()) };
+        assert!(!client.resolve(key("m-1"), delivered).unwrap());
+        assert_eq!(client.lanes(&LaneFilter::default()).unwrap(), []);
+        assert!(client.unblock_lane("s-1", "channel/slack/slack:C1").unwrap());
+        assert!(!client.unblock_lane("s-1", "channel/slack/slack:C2").unwrap());
+        let nobody = MessageKey { session_id: "../s".to_owned(), message_id: "m-1".to_owned() };
+        assert!(matches!(client.delivery(nobody), Err(ClientError::Refused(_))));
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -162,7 +162,7 @@ async fn agents_in_a_loop_are_held_told_once_and_released_by_an_operator() {
     assert_eq!(notices.len(), 1, "told once: {notices:?}");
     assert_eq!(notices[0].trigger, Some(0), "and not woken");
     assert!(battle.victim.delivered().len() == 3, "what is held is neither delivered nor failed");
-    assert_eq!(relay.replay_all(filter).await.expect("released"), 2);
+    assert_eq!(relay.replay_all(filter, None).await.expect("released"), 2);
     within("the relay settles", relay.settle()).await;
     assert_eq!(relay.statistics().routed, 8);
     battle.end(relay).await;

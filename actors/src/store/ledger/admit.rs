@@ -1,9 +1,11 @@
 //! First sight of a message.
 
 use super::LedgerTransaction;
+use super::edits::Merged;
 use crate::model::error::ErrorClass;
 use crate::model::ids::{AgentGroupId, MessageId, SessionId};
 use crate::model::message::Lane;
+use crate::model::revision::Revision;
 use crate::model::time::Timestamp;
 use crate::report::DeliveryState;
 use crate::store::error::StoreError;
@@ -31,6 +33,8 @@ pub struct Admission {
     pub has_files: bool,
     /// Whether it may go, must wait, or can go nowhere.
     pub initial: InitialState,
+    /// The change of an earlier message that it asks for.
+    pub revision: Option<Revision>,
 }
 
 /// How a message enters the ledger.
@@ -56,12 +60,21 @@ pub enum Admitted {
     New,
     /// It knew it already, in this state.
     Known(DeliveryState),
-    /// The message is older than everything the ledger keeps: it was settled long ago.
+    /// Its seq is one up to which everything was settled, and the ledger does not know it (any more). It may have
+    /// been sent before, so it is dead now: visible, and never sent unless an operator replays it.
     BelowLowWater,
+    /// It changes a message that has not been sent yet, and is settled by that. The other one is sent with the new
+    /// content or, when it was deleted, is dead.
+    Merged {
+        /// Whether the other one was deleted.
+        cancelled: bool,
+    },
 }
 
 impl LedgerTransaction<'_> {
     /// Records new messages of one session and moves its cursor. Answers in the order of `admissions`.
+    ///
+    /// The low-water mark in the ledger counts when it is above `low_water_seq`: pruning has raised it.
     pub fn admit(
         &mut self,
         session: &SessionId,
@@ -71,6 +84,7 @@ impl LedgerTransaction<'_> {
         low_water_seq: i64,
         now: Timestamp,
     ) -> Result<Vec<Admitted>, StoreError> {
+        let low_water_seq = self.low_water_seq(session)?.map_or(low_water_seq, |seq| seq.max(low_water_seq));
         let mut answers = Vec::with_capacity(admissions.len());
         for admission in admissions {
             answers.push(self.admit_one(session, admission, low_water_seq, now)?);
@@ -101,15 +115,17 @@ impl LedgerTransaction<'_> {
         low_water_seq: i64,
         now: Timestamp,
     ) -> Result<Admitted, StoreError> {
-        if admission.seq <= low_water_seq {
-            let known = self.state_of(session, &admission.message_id)?;
-            return Ok(known.map_or(Admitted::BelowLowWater, Admitted::Known));
-        }
+        let is_below = admission.seq <= low_water_seq;
+        let forgotten = InitialState::Dead {
+            class: ErrorClass::Forgotten,
+            reason: "a message with this seq may have been sent before; replay it if it was not".to_owned(),
+        };
+        let initial = if is_below { &forgotten } else { &admission.initial };
         let mut state = DeliveryState::Queued;
         let mut next_attempt_at = None;
         let mut first_due_at = now;
         let (mut class, mut error) = (None, None);
-        match &admission.initial {
+        match initial {
             InitialState::Due => {}
             InitialState::Scheduled(due) => {
                 next_attempt_at = Some(due.as_ms());
@@ -149,7 +165,18 @@ impl LedgerTransaction<'_> {
                 now.as_ms(),
             ])?;
         if inserted == 1 {
-            return Ok(Admitted::New);
+            if is_below {
+                return Ok(Admitted::BelowLowWater);
+            }
+            let merged = match initial {
+                InitialState::Due => self.merge(session, admission, now)?,
+                InitialState::Scheduled(_) | InitialState::Dead { .. } => Merged::No,
+            };
+            return Ok(match merged {
+                Merged::Edited => Admitted::Merged { cancelled: false },
+                Merged::Cancelled => Admitted::Merged { cancelled: true },
+                Merged::No => Admitted::New,
+            });
         }
         let known = self.state_of(session, &admission.message_id)?;
         Ok(known.map_or(Admitted::New, Admitted::Known))

@@ -11,7 +11,7 @@ use crate::store::error::StoreError;
 use rusqlite::{OptionalExtension, params};
 
 /// The answer to the wish to make an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Begin {
     /// The attempt is recorded; it may be made once the record is durable.
     Started {
@@ -19,6 +19,10 @@ pub enum Begin {
         attempt: u32,
         /// When the message was first due.
         first_due: Timestamp,
+        /// Whether an earlier attempt may have arrived.
+        maybe_sent: bool,
+        /// The content of the agent's edit of it.
+        edit: Option<String>,
     },
     /// The message may not be tried before that time.
     NotYet(Timestamp),
@@ -37,6 +41,8 @@ pub enum Effect {
     Applied,
     /// Another agent received it.
     Routed,
+    /// An edit, or a deletion, of a message that had not been sent was carried out before it was.
+    Merged,
 }
 
 impl Effect {
@@ -45,6 +51,7 @@ impl Effect {
             Effect::Delivered => "delivered",
             Effect::Applied => "applied",
             Effect::Routed => "routed",
+            Effect::Merged => "merged",
         }
     }
 }
@@ -89,6 +96,8 @@ pub enum Outcome {
         class: ErrorClass,
         /// In words.
         reason: String,
+        /// Whether a try was made that failed so.
+        attempted: bool,
     },
     /// Unknown whether sent; kept for an operator.
     Ambiguous {
@@ -107,10 +116,19 @@ impl LedgerTransaction<'_> {
                    updated_at = ?3
                  WHERE session_id = ?1 AND message_id = ?2 AND state IN ('queued', 'retrying')
                    AND (next_attempt_at IS NULL OR next_attempt_at <= ?3)
-                 RETURNING attempts, first_due_at",
+                 RETURNING attempts, first_due_at,
+                   error_class IS NOT NULL AND EXISTS
+                     (SELECT 1 FROM attempts a WHERE a.session_id = ?1 AND a.message_id = ?2
+                        AND a.error_class = 'ambiguous'),
+                   (SELECT content FROM edits e WHERE e.session_id = ?1 AND e.message_id = ?2)",
             )?
             .query_row(params![key.session_id.as_str(), key.message_id.as_str(), now.as_ms()], |row| {
-                Ok(Begin::Started { attempt: row.get(0)?, first_due: Timestamp::from_ms(row.get(1)?) })
+                Ok(Begin::Started {
+                    attempt: row.get(0)?,
+                    first_due: Timestamp::from_ms(row.get(1)?),
+                    maybe_sent: row.get(2)?,
+                    edit: row.get(3)?,
+                })
             })
             .optional()?;
         if let Some(started) = started {
@@ -169,7 +187,10 @@ impl LedgerTransaction<'_> {
                 let failure = (DeliveryState::Dead, *class, reason.as_str());
                 self.finish_failed(session, message, failure, None, (0, *projected), now)
             }
-            Outcome::Held { class, reason } => {
+            Outcome::Held { class, reason, attempted } => {
+                if *attempted {
+                    self.note_attempt(session, message, *class, reason, now)?;
+                }
                 // The agent is told of the first one only: it may have written thousands.
                 let is_told = self.lane_has_held(session, message)?;
                 let failure = (DeliveryState::Held, *class, reason.as_str());
@@ -183,7 +204,12 @@ impl LedgerTransaction<'_> {
         }
     }
 
-    fn lane_has_held(&mut self, session: &SessionId, message: &MessageId) -> Result<bool, StoreError> {
+    /// Whether a message of the same lane is held already.
+    pub(super) fn lane_has_held(
+        &mut self,
+        session: &SessionId,
+        message: &MessageId,
+    ) -> Result<bool, StoreError> {
         let mut statement = self.transaction.prepare_cached(
             "SELECT 1 FROM deliveries WHERE state = 'held' AND session_id = ?1 AND lane =
                (SELECT lane FROM deliveries WHERE session_id = ?1 AND message_id = ?2) LIMIT 1",

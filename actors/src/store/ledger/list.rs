@@ -1,12 +1,42 @@
-//! The operator's list of sessions.
+//! The operator's lists of sessions, and of what was tried for one message.
 
 use super::LedgerReader;
+use super::read::delivery_record;
+use crate::model::ids::{MessageId, SessionId};
+use crate::model::message::DeliveryKey;
 use crate::model::time::Timestamp;
-use crate::report::{SessionFilter, SessionRecord};
+use crate::report::{
+    AttemptRecord, DeliveryDetails, DeliveryFilter, DeliveryRecord, SessionFilter, SessionRecord,
+};
 use crate::store::error::StoreError;
-use rusqlite::params;
+use rusqlite::{Connection, OptionalExtension, params};
 
 impl LedgerReader {
+    /// One delivery with everything that was tried; `None` when the ledger does not know it.
+    pub fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryDetails>, StoreError> {
+        self.with(|connection| {
+            let found = connection
+                .prepare_cached(
+                    "SELECT session_id, message_id, seq, kind, state, attempts, error_class, error, channel_type,
+                            platform_id, thread_id, platform_message_id, next_attempt_at, updated_at
+                     FROM deliveries WHERE session_id = ?1 AND message_id = ?2",
+                )?
+                .query_row(params![key.session_id.as_str(), key.message_id.as_str()], delivery_record)
+                .optional()?;
+            let Some(record) = found else { return Ok(None) };
+            Ok(Some(DeliveryDetails { record, failed_attempts: failed_attempts(connection, key)? }))
+        })
+    }
+
+    /// The deliveries that match and can be replayed, in the order in which they should be.
+    pub fn replayable(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>, StoreError> {
+        let mut records = self.deliveries(filter)?;
+        records.retain(|record| record.state.is_replayable());
+        // In each lane as the agent wrote them, and no session after another's thousands.
+        records.sort_by(|a, b| (a.seq, &a.session_id).cmp(&(b.seq, &b.session_id)));
+        Ok(records)
+    }
+
     /// The sessions that match, by id.
     pub fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionRecord>, StoreError> {
         self.with(|connection| {
@@ -30,4 +60,30 @@ impl LedgerReader {
                 .collect()
         })
     }
+}
+
+fn failed_attempts(connection: &Connection, key: &DeliveryKey) -> rusqlite::Result<Vec<AttemptRecord>> {
+    connection
+        .prepare_cached(
+            "SELECT attempt, ended_at, error_class, error FROM attempts
+             WHERE session_id = ?1 AND message_id = ?2 ORDER BY ended_at, attempt",
+        )?
+        .query_map(params![key.session_id.as_str(), key.message_id.as_str()], |row| {
+            Ok(AttemptRecord {
+                attempt: row.get(0)?,
+                ended_at: Timestamp::from_ms(row.get(1)?).to_iso(),
+                error_class: row.get(2)?,
+                error: row.get(3)?,
+            })
+        })?
+        .collect()
+}
+
+/// The keys of listed deliveries. One that is no key cannot be in the ledger.
+pub fn keys_of(records: &[DeliveryRecord]) -> Vec<DeliveryKey> {
+    let key = |record: &DeliveryRecord| {
+        let session_id = SessionId::new(&record.session_id).ok()?;
+        Some(DeliveryKey { session_id, message_id: MessageId::new(&record.message_id).ok()? })
+    };
+    records.iter().filter_map(key).collect()
 }

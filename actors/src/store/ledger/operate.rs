@@ -1,12 +1,15 @@
 //! What an operator does to deliveries.
 
 use super::LedgerTransaction;
+use super::attempt::Effect;
+use crate::model::error::ErrorClass;
 use crate::model::ids::SessionId;
 use crate::model::message::DeliveryKey;
 use crate::model::time::Timestamp;
-use crate::report::{DeliveryFilter, DeliveryState};
+use crate::report::{DeliveryState, ReplayRate, Resolution};
 use crate::store::error::StoreError;
 use rusqlite::params;
+use std::time::Duration;
 
 /// The state of that name; a name that no version wrote means a damaged ledger.
 pub fn parse_state(name: &str) -> Result<DeliveryState, StoreError> {
@@ -25,23 +28,81 @@ pub fn state_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Deli
 }
 
 impl LedgerTransaction<'_> {
-    /// Puts a dead, held or ambiguous delivery back into its lane with fresh attempts. Returns whether it was
-    /// one.
-    pub fn replay(&mut self, key: &DeliveryKey, now: Timestamp) -> Result<bool, StoreError> {
+    /// Puts a dead, held or ambiguous delivery back into its lane with fresh attempts, to be sent at `due` or at
+    /// once. Returns whether it was one.
+    pub fn replay(
+        &mut self,
+        key: &DeliveryKey,
+        due: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        // What an operator releases is not held back for the same reason again.
         self.transaction
             .prepare_cached(
                 "INSERT OR IGNORE INTO releases SELECT session_id, message_id FROM deliveries
-                 WHERE session_id = ?1 AND message_id = ?2 AND state = 'held'",
+                 WHERE session_id = ?1 AND message_id = ?2 AND state = 'held' AND error_class = ?3",
             )?
-            .execute(params![key.session_id.as_str(), key.message_id.as_str()])?;
+            .execute(params![
+                key.session_id.as_str(),
+                key.message_id.as_str(),
+                ErrorClass::AgentBudget.as_str()
+            ])?;
         let changed = self
             .transaction
             .prepare_cached(
-                "UPDATE deliveries SET state = 'queued', attempts = 0, first_due_at = ?3,
-                   next_attempt_at = NULL, projected = 1, updated_at = ?3
+                "UPDATE deliveries SET state = 'queued', attempts = 0, first_due_at = coalesce(?3, ?4),
+                   next_attempt_at = ?3, projected = 1, updated_at = ?4
                  WHERE session_id = ?1 AND message_id = ?2 AND state IN ('dead', 'held', 'ambiguous')",
             )?
-            .execute(params![key.session_id.as_str(), key.message_id.as_str(), now.as_ms()])?;
+            .execute(params![
+                key.session_id.as_str(),
+                key.message_id.as_str(),
+                due.map(Timestamp::as_ms),
+                now.as_ms()
+            ])?;
+        Ok(changed == 1)
+    }
+
+    /// Replays several, of which `before` others came first at this rate. Returns how many were put back.
+    pub fn replay_many(
+        &mut self,
+        keys: &[DeliveryKey],
+        rate: Option<ReplayRate>,
+        before: usize,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        let mut count = 0;
+        for key in keys {
+            let delay = rate.map_or(Duration::ZERO, |rate| rate.delay_of(before + count));
+            let due = Some(now.plus(delay)).filter(|_| !delay.is_zero());
+            count += usize::from(self.replay(key, due, now)?);
+        }
+        Ok(count)
+    }
+
+    /// Settles an ambiguous delivery as an operator says. Returns whether it was one.
+    pub fn resolve(
+        &mut self,
+        key: &DeliveryKey,
+        resolution: &Resolution,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let (session, message) = (key.session_id.as_str(), key.message_id.as_str());
+        let changed = match resolution {
+            Resolution::Delivered { platform_message_id } => self.transaction.execute(
+                "UPDATE deliveries SET state = 'delivered', effect = ?3, platform_message_id = ?4,
+                   error_class = NULL, error = NULL, next_attempt_at = NULL, projected = 0, updated_at = ?5
+                 WHERE session_id = ?1 AND message_id = ?2 AND state = 'ambiguous'",
+                params![session, message, Effect::Delivered.as_str(), platform_message_id, now.as_ms()],
+            )?,
+            // The error stays: it tells that the message was tried.
+            Resolution::NotDelivered => self.transaction.execute(
+                "UPDATE deliveries SET state = 'queued', attempts = max(0, attempts - 1), first_due_at = ?3,
+                   next_attempt_at = NULL, updated_at = ?3
+                 WHERE session_id = ?1 AND message_id = ?2 AND state = 'ambiguous'",
+                params![session, message, now.as_ms()],
+            )?,
+        };
         Ok(changed == 1)
     }
 
@@ -53,43 +114,5 @@ impl LedgerTransaction<'_> {
             params![session.as_str(), now.as_ms()],
         )?;
         Ok(changed == 1)
-    }
-
-    /// Replays every dead, held or ambiguous delivery that matches. Returns the sessions and the count.
-    pub fn replay_matching(
-        &mut self,
-        filter: &DeliveryFilter,
-        now: Timestamp,
-    ) -> Result<(Vec<SessionId>, usize), StoreError> {
-        let mut sessions = std::collections::BTreeSet::new();
-        let mut count = 0;
-        let states = [DeliveryState::Dead, DeliveryState::Held, DeliveryState::Ambiguous];
-        if filter.states.is_empty() || filter.states.contains(&DeliveryState::Held) {
-            // What an operator releases is not held back for the same reason again.
-            self.transaction.execute(
-                "INSERT OR IGNORE INTO releases SELECT session_id, message_id FROM deliveries
-                 WHERE state = 'held' AND (?1 IS NULL OR session_id = ?1) AND (?2 IS NULL OR message_id = ?2)",
-                params![filter.session_id, filter.message_id],
-            )?;
-        }
-        for state in
-            states.into_iter().filter(|state| filter.states.is_empty() || filter.states.contains(state))
-        {
-            let mut statement = self.transaction.prepare(
-                "UPDATE deliveries SET state = 'queued', attempts = 0, first_due_at = ?4,
-                   next_attempt_at = NULL, projected = 1, updated_at = ?4
-                 WHERE state = ?1 AND (?2 IS NULL OR session_id = ?2) AND (?3 IS NULL OR message_id = ?3)
-                 RETURNING session_id",
-            )?;
-            let rows = statement.query_map(
-                params![state.as_str(), filter.session_id, filter.message_id, now.as_ms()],
-                |row| row.get::<_, String>(0),
-            )?;
-            for row in rows {
-                count += 1;
-                sessions.extend(SessionId::new(&row?).ok());
-            }
-        }
-        Ok((sessions.into_iter().collect(), count))
     }
 }

@@ -1,6 +1,6 @@
 //! Reading the ledger: what waits, what must be projected, and the operator's lists.
 
-use super::{LEDGER_FILE, keep_plans, state_of};
+use super::{LEDGER_FILE, damaged, keep_plans, mark, state_of};
 use crate::model::ids::{MessageId, SessionId};
 use crate::model::time::Timestamp;
 use crate::report::{DeliveryFilter, DeliveryRecord, DeliveryState};
@@ -85,6 +85,7 @@ impl LedgerReader {
     /// Connects to a ledger that exists.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let path = data_dir.join(LEDGER_FILE);
+        mark::check(data_dir)?;
         if !path.exists() {
             return Err(StoreError::Missing(path.display().to_string()));
         }
@@ -109,7 +110,17 @@ impl LedgerReader {
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         let connection = self.pool.get().map_err(pool_error)?;
-        Ok(read(&connection)?)
+        read(&connection).map_err(damaged)
+    }
+
+    /// Looks through the whole file for damage.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let found: String =
+            self.with(|connection| connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)))?;
+        if found == "ok" {
+            return Ok(());
+        }
+        Err(StoreError::Corrupt { file: LEDGER_FILE.to_owned(), reason: found })
     }
 
     /// The lanes of a session that hold something unsettled, by key.
@@ -170,20 +181,22 @@ impl LedgerReader {
     }
 
     /// The first messages of a lane that are due or wait for a retry, in order. Messages whose deliver_after
-    /// lies ahead do not hold up the others and are left out.
+    /// lies ahead do not hold up the others and are left out; with `postpones`, so are those with a retry ahead.
     pub fn lane_page(
         &self,
         session: &SessionId,
         lane_key: &str,
         limit: usize,
         now: Timestamp,
+        postpones: bool,
     ) -> Result<Vec<PendingDelivery>, StoreError> {
         self.with(|connection| {
             connection
                 .prepare_cached(
                     "SELECT message_id, seq, state, next_attempt_at FROM deliveries
                      WHERE session_id = ?1 AND lane = ?2 AND state IN ('queued','sending','retrying')
-                       AND NOT (state = 'queued' AND next_attempt_at IS NOT NULL AND next_attempt_at > ?3)
+                       AND NOT (next_attempt_at IS NOT NULL AND next_attempt_at > ?3
+                                AND (state = 'queued' OR (?5 AND state = 'retrying')))
                      ORDER BY seq, message_id LIMIT ?4",
                 )?
                 .query_map(
@@ -191,7 +204,8 @@ impl LedgerReader {
                         session.as_str(),
                         lane_key,
                         now.as_ms(),
-                        i64::try_from(limit).unwrap_or(i64::MAX)
+                        i64::try_from(limit).unwrap_or(i64::MAX),
+                        postpones
                     ],
                     |row| {
                         Ok(PendingDelivery {
@@ -206,22 +220,31 @@ impl LedgerReader {
         })
     }
 
-    /// The earliest deliver_after that lies ahead, with the lane it belongs to.
+    /// The earliest deliver_after that lies ahead, or retry in a lane that goes on meanwhile. `postpones` says of a
+    /// channel type whether its lanes do.
     pub fn next_scheduled(
         &self,
         session: &SessionId,
         now: Timestamp,
+        postpones: &dyn Fn(&str) -> bool,
     ) -> Result<Option<Timestamp>, StoreError> {
         self.with(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT min(next_attempt_at) FROM deliveries
-                     WHERE session_id = ?1 AND state = 'queued' AND next_attempt_at > ?2
-                       AND state IN ('queued','sending','retrying')",
-                )?
-                .query_row(params![session.as_str(), now.as_ms()], |row| row.get::<_, Option<i64>>(0))
+            let mut statement = connection.prepare_cached(
+                "SELECT state = 'retrying', coalesce(channel_type, ''), min(next_attempt_at) FROM deliveries
+                 WHERE session_id = ?1 AND next_attempt_at > ?2
+                   AND state IN ('queued','sending','retrying') GROUP BY 1, 2",
+            )?;
+            let mut rows = statement.query(params![session.as_str(), now.as_ms()])?;
+            let mut earliest: Option<i64> = None;
+            while let Some(row) = rows.next()? {
+                let (is_retry, channel_type, at): (bool, String, i64) =
+                    (row.get(0)?, row.get(1)?, row.get(2)?);
+                if !is_retry || postpones(&channel_type) {
+                    earliest = Some(earliest.map_or(at, |earliest| earliest.min(at)));
+                }
+            }
+            Ok(earliest.map(Timestamp::from_ms))
         })
-        .map(|due| due.map(Timestamp::from_ms))
     }
 
     /// Settled messages of which `inbound.db` does not know yet, in order.
@@ -329,13 +352,16 @@ impl LedgerReader {
                      FROM deliveries
                      WHERE (?1 = '[]' OR state IN (SELECT value FROM json_each(?1)))
                        AND (?2 IS NULL OR session_id = ?2) AND (?3 IS NULL OR message_id = ?3)
-                     ORDER BY updated_at DESC, session_id, seq DESC LIMIT ?4",
+                       AND (?4 IS NULL OR channel_type = ?4) AND (?5 IS NULL OR error_class = ?5)
+                     ORDER BY updated_at DESC, session_id, seq DESC LIMIT ?6",
                 )?
                 .query_map(
                     params![
                         states,
                         filter.session_id,
                         filter.message_id,
+                        filter.channel_type,
+                        filter.error_class,
                         filter.limit.map_or(-1, i64::from)
                     ],
                     delivery_record,
@@ -345,7 +371,7 @@ impl LedgerReader {
     }
 }
 
-fn delivery_record(row: &Row<'_>) -> rusqlite::Result<DeliveryRecord> {
+pub(super) fn delivery_record(row: &Row<'_>) -> rusqlite::Result<DeliveryRecord> {
     let time = |ms: i64| Timestamp::from_ms(ms).to_iso();
     Ok(DeliveryRecord {
         session_id: row.get(0)?,

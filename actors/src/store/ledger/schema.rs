@@ -10,7 +10,7 @@ const SCHEMA_VERSION: i64 = 1;
 ///
 /// `deliveries.projected` is 0 from the moment a delivery is settled until the session's `inbound.db` says so
 /// too. `next_attempt_at` is a retry's time or, for a queued message, its deliver_after.
-/// `sessions.low_water_seq`: rows at or below it that are not in `deliveries` are settled (imported, pruned).
+/// `sessions.low_water_seq`: rows at or below it that are not in `deliveries` were settled (imported, pruned).
 const TABLES: &str = "
 CREATE TABLE host (
   key   TEXT PRIMARY KEY,
@@ -74,23 +74,22 @@ pub(super) fn create_or_check(connection: &Connection) -> Result<(), StoreError>
     let version: i64 =
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(super::damaged)?;
     match version {
-        SCHEMA_VERSION => create_added(connection),
+        SCHEMA_VERSION => {}
         0 => {
             connection
                 .execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"))?;
-            create_added(connection)
         }
-        other => Err(StoreError::Schema {
-            file: super::LEDGER_FILE.to_owned(),
-            reason: format!(
-                "version {other} was written by a newer nanorelay; this one knows {SCHEMA_VERSION}"
-            ),
-        }),
+        other => {
+            return Err(StoreError::Schema {
+                file: super::LEDGER_FILE.to_owned(),
+                reason: format!(
+                    "version {other} was written by a newer nanorelay; this one knows {SCHEMA_VERSION}"
+                ),
+            });
+        }
     }
-}
-
-/// Tables that came later: they are made when they are missing, so that the version stays.
-fn create_added(connection: &Connection) -> Result<(), StoreError> {
+    // Tables that came later: they are made when they are missing, so that the version stays.
     super::agents::create(connection)?;
+    super::edits::create(connection)?;
     super::rest_marks::create(connection)
 }

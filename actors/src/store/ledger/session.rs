@@ -8,6 +8,9 @@ use crate::store::error::StoreError;
 use crate::store::outbound::Cursor;
 use rusqlite::{OptionalExtension, params};
 
+/// What is said of an attempt that the end of its host cut off.
+const ENDED_IN_MID_SEND: &str = "the host ended in mid-send";
+
 /// How far a session has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionCursor {
@@ -59,20 +62,25 @@ impl LedgerTransaction<'_> {
             .prepare("SELECT DISTINCT coalesce(channel_type, '') FROM deliveries WHERE state = 'sending'")?;
         let types: Vec<String> =
             statement.query_map([], |row| row.get(0))?.collect::<Result<_, rusqlite::Error>>()?;
+        // It is among the attempts like any other that failed.
+        self.transaction.execute(
+            "INSERT OR REPLACE INTO attempts SELECT session_id, message_id, ?1, attempts, ?2, ?3
+             FROM deliveries WHERE state = 'sending'",
+            params![now.as_ms(), ErrorClass::Ambiguous.as_str(), ENDED_IN_MID_SEND],
+        )?;
         let mut ambiguous = 0;
         for channel_type in types {
             if may_resend(&channel_type) {
                 self.transaction.execute(
-                    "UPDATE deliveries SET state = 'queued', updated_at = ?2
+                    "UPDATE deliveries SET state = 'queued', error_class = ?3, error = ?4, updated_at = ?2
                      WHERE state = 'sending' AND coalesce(channel_type, '') = ?1",
-                    params![channel_type, now.as_ms()],
+                    params![channel_type, now.as_ms(), ErrorClass::Ambiguous.as_str(), ENDED_IN_MID_SEND],
                 )?;
             } else {
                 ambiguous += self.transaction.execute(
-                    "UPDATE deliveries SET state = 'ambiguous', error_class = ?3,
-                       error = 'the host ended in mid-send', updated_at = ?2
+                    "UPDATE deliveries SET state = 'ambiguous', error_class = ?3, error = ?4, updated_at = ?2
                      WHERE state = 'sending' AND coalesce(channel_type, '') = ?1",
-                    params![channel_type, now.as_ms(), ErrorClass::Ambiguous.as_str()],
+                    params![channel_type, now.as_ms(), ErrorClass::Ambiguous.as_str(), ENDED_IN_MID_SEND],
                 )?;
             }
         }

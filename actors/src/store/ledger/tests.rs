@@ -47,6 +47,7 @@ fn admission(name: &str, seq: i64) -> Admission {
         thread_id: None,
         has_files: false,
         initial: InitialState::Due,
+        revision: None,
     }
 }
 
@@ -92,7 +93,8 @@ fn a_message_lives_from_queued_to_delivered_and_is_projected_once() {
     let mut ledger = Fixture::new();
     assert_eq!(ledger.admit(&[admission("a", 1)]), [Admitted::New]);
     let begun = ledger.write(|ledger| ledger.begin_attempt(&key("a"), at(2000)));
-    assert_eq!(begun, Begin::Started { attempt: 1, first_due: at(1000) });
+    let fresh = Begin::Started { attempt: 1, first_due: at(1000), maybe_sent: false, edit: None };
+    assert_eq!(begun, fresh);
     assert!(ledger.write(|ledger| ledger.finish(&session(), &id("a"), &done(), at(3000))));
     let unprojected = ledger.reader().unprojected(&session(), 10).unwrap();
     assert_eq!(unprojected.len(), 1);
@@ -126,7 +128,7 @@ fn a_delivered_message_stays_delivered_whatever_comes_later() {
         projected: false,
     };
     assert!(!ledger.write(|ledger| ledger.finish(&session(), &id("a"), &dead, at(2))));
-    assert!(!ledger.write(|ledger| ledger.replay(&key("a"), at(3))));
+    assert!(!ledger.write(|ledger| ledger.replay(&key("a"), None, at(3))));
     assert_eq!(ledger.states()[0].1, DeliveryState::Delivered);
 }
 
@@ -156,7 +158,7 @@ fn an_unsent_try_is_not_counted_and_a_retry_is_listed_with_its_time() {
     };
     ledger.write(|ledger| ledger.finish(&session(), &id("a"), &retry, at(1)));
     assert_eq!(ledger.states(), [("a".to_owned(), DeliveryState::Retrying, 0)]);
-    let page = ledger.reader().lane_page(&session(), &lane().key(), 10, at(2)).unwrap();
+    let page = ledger.reader().lane_page(&session(), &lane().key(), 10, at(2), false).unwrap();
     assert_eq!(page[0].next_attempt_at, Some(at(9_000)));
 }
 
@@ -194,7 +196,7 @@ fn a_scheduled_message_holds_up_nobody_and_counts_as_scheduled() {
     let mut ledger = Fixture::new();
     let later = Admission { initial: InitialState::Scheduled(at(50_000)), ..admission("later", 1) };
     ledger.admit(&[later, admission("now", 3)]);
-    let page = |now| ledger.reader().lane_page(&session(), &lane().key(), 10, now).unwrap();
+    let page = |now| ledger.reader().lane_page(&session(), &lane().key(), 10, now, false).unwrap();
     let ids = |page: Vec<PendingDelivery>| -> Vec<String> {
         page.into_iter().map(|delivery| delivery.message_id.to_string()).collect()
     };
@@ -202,7 +204,7 @@ fn a_scheduled_message_holds_up_nobody_and_counts_as_scheduled() {
     assert_eq!(ids(page(at(50_000))), ["later", "now"]);
     let left = ledger.reader().left(at(1_000), &|_| true).unwrap();
     assert_eq!((left.scheduled, left.due), (1, 1));
-    assert_eq!(ledger.reader().next_scheduled(&session(), at(1_000)).unwrap(), Some(at(50_000)));
+    assert_eq!(ledger.reader().next_scheduled(&session(), at(1_000), &|_| false).unwrap(), Some(at(50_000)));
 }
 
 #[test]
@@ -276,8 +278,9 @@ fn replay_puts_the_dead_back_with_fresh_attempts() {
     };
     ledger.write(|ledger| ledger.finish(&session(), &id("a"), &dead, at(1)));
     let filter = DeliveryFilter { states: vec![DeliveryState::Dead], ..DeliveryFilter::default() };
-    let (sessions, count) = ledger.write(|ledger| ledger.replay_matching(&filter, at(2)));
-    assert_eq!((sessions, count), (vec![session()], 1));
+    let keys = keys_of(&ledger.reader().replayable(&filter).unwrap());
+    assert_eq!(keys, [key("a")]);
+    assert_eq!(ledger.write(|ledger| ledger.replay_many(&keys, None, 0, at(2))), 1);
     assert_eq!(ledger.states(), [("a".to_owned(), DeliveryState::Queued, 0)]);
     assert!(ledger.reader().unprojected(&session(), 10).unwrap().is_empty());
 }
@@ -298,3 +301,7 @@ fn a_ledger_of_a_newer_version_is_refused() {
     drop(ledger.writer);
     assert!(matches!(LedgerWriter::open(ledger.folder.path()), Err(StoreError::Schema { .. })));
 }
+
+mod edits;
+mod operate;
+mod prune;

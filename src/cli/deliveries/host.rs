@@ -1,0 +1,59 @@
+//! The commands on deliveries, on a running and on a stopped host.
+
+use super::super::Failure;
+use super::super::place::{Host, unreachable};
+use crate::control::protocol::MessageKey;
+use crate::control::socket::delivery_key;
+use nanorelay_actors::model::message::DeliveryKey;
+use nanorelay_actors::report::{DeliveryDetails, DeliveryFilter, DeliveryRecord, ReplayRate, Resolution};
+
+impl Host {
+    pub fn list(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>, Failure> {
+        match self {
+            Self::Running(client) => client.deliveries(filter).map_err(unreachable),
+            Self::Stopped(host) => Ok(host.deliveries(filter)?),
+        }
+    }
+
+    pub fn replay(&self, key: MessageKey) -> Result<u64, Failure> {
+        let checked = checked(&key)?;
+        match self {
+            Self::Running(client) => client.replay(key).map_err(unreachable),
+            Self::Stopped(host) => Ok(host.replay(&[checked])? as u64),
+        }
+    }
+
+    pub fn replay_all(&self, filter: &DeliveryFilter, rate: Option<ReplayRate>) -> Result<u64, Failure> {
+        match self {
+            Self::Running(client) => client.replay_all(filter, rate).map_err(unreachable),
+            Self::Stopped(host) => Ok(host.replay_all(filter, rate)? as u64),
+        }
+    }
+
+    pub fn replayable(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>, Failure> {
+        match self {
+            Self::Running(client) => client.replayable(filter).map_err(unreachable),
+            Self::Stopped(host) => Ok(host.replayable(filter)?),
+        }
+    }
+
+    pub fn show(&self, key: MessageKey) -> Result<Option<DeliveryDetails>, Failure> {
+        let checked = checked(&key)?;
+        match self {
+            Self::Running(client) => client.delivery(key).map_err(unreachable),
+            Self::Stopped(host) => Ok(host.delivery(&checked)?),
+        }
+    }
+
+    pub fn resolve(&self, key: MessageKey, resolution: Resolution) -> Result<bool, Failure> {
+        let checked = checked(&key)?;
+        match self {
+            Self::Running(client) => client.resolve(key, resolution).map_err(unreachable),
+            Self::Stopped(host) => Ok(host.resolve(&checked, &resolution)?),
+        }
+    }
+}
+
+fn checked(key: &MessageKey) -> Result<DeliveryKey, Failure> {
+    delivery_key(key).map_err(|problem| Failure::Usage(problem.to_string()))
+}
