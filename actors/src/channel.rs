@@ -1,20 +1,22 @@
 //! Channels: the adapter trait and the actor that drives an adapter.
 //!
-//! One [`ChannelActor`] per channel account. It keeps the account's lanes, lets tenants take turns, waits for
-//! retries and rate limits, and starts one task per attempt (`send.rs`). What must not be lost is in the ledger:
-//! when the actor dies, sessions hand their messages in again.
+//! One [`ChannelActor`] per channel account. It keeps the account's lanes (`queue.rs`), lets tenants take turns, waits
+//! for retries and for what holds sends back (`gate.rs`), and starts one task per attempt (`send.rs`). What must not be
+//! lost is in the ledger: when the actor dies, sessions hand their messages in again.
 
 pub mod account;
 pub mod adapter;
+mod gate;
 pub(crate) mod queue;
 mod send;
 
 use crate::channel::account::ChannelAccount;
+use crate::channel::gate::SendPermit;
 use crate::channel::queue::{ChannelQueue, QueuedDelivery};
 use crate::channel::send::Attempted;
 use crate::engine::Engine;
 use crate::limits::MAILBOX_CAPACITY;
-use crate::model::error::LimitScope;
+use crate::model::hold::Blocked;
 use crate::model::time::Timestamp;
 use crate::session::messages::ChannelRestarted;
 use crate::supervise::activity::ActivityToken;
@@ -26,6 +28,8 @@ use std::time::Duration;
 
 /// Pause after an attempt whose own code panicked.
 const BROKEN_ATTEMPT_PAUSE: Duration = Duration::from_secs(1);
+/// The longest timer. What lies further ahead is looked at again then.
+const TIMER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Drives one channel account.
 pub struct ChannelActor {
@@ -34,8 +38,10 @@ pub struct ChannelActor {
     queue: ChannelQueue,
     /// Sends on their way.
     in_flight: usize,
-    /// Nothing is sent before. The account keeps it: it must outlive this actor.
-    blocked_until: Option<Timestamp>,
+    /// What keeps everything waiting. The account and the engine know it: it must outlive this actor.
+    blocked: Option<Blocked>,
+    /// How often something was released early, as far as this actor has seen.
+    releases_seen: u64,
     /// The timer for the next thing to wait for.
     timer: Option<(Timestamp, SpawnHandle)>,
     /// Held while something can be sent.
@@ -49,6 +55,13 @@ pub struct ChannelActor {
 #[rtype(result = "()")]
 pub(crate) struct Enqueue {
     pub items: Vec<QueuedDelivery>,
+    pub _token: ActivityToken,
+}
+
+/// Says that something which holds sends back may be over.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LookAgain {
     pub _token: ActivityToken,
 }
 
@@ -66,7 +79,11 @@ pub struct ChannelSnapshot {
     pub queued: usize,
     /// Sends on their way.
     pub in_flight: usize,
-    /// Milliseconds since 1970 before which nothing is sent.
+    /// Lanes that a pause, a breaker or a limit of their own holds back.
+    pub lanes_held_back: usize,
+    /// Why nothing at all is sent; none when something is.
+    pub blocked_by: Option<String>,
+    /// Milliseconds since 1970 before which nothing is sent; none also when nobody knows for how long.
     pub blocked_until_ms: Option<i64>,
 }
 
@@ -83,7 +100,8 @@ impl ChannelActor {
                 account,
                 queue: ChannelQueue::default(),
                 in_flight: 0,
-                blocked_until: None,
+                blocked: None,
+                releases_seen: 0,
                 timer: None,
                 busy: None,
                 _guard: guard,
@@ -102,15 +120,20 @@ impl ChannelActor {
     fn dispatch(&mut self, ctx: &mut Context<Self>) {
         let now = self.engine.now();
         self.queue.wake(now);
-        self.blocked_until = self.account.blocked_until(now);
+        let releases = self.engine.holds.releases() + self.account.releases();
+        if releases != self.releases_seen {
+            self.releases_seen = releases;
+            self.queue.look_again(now);
+        }
+        self.blocked = self.account.blocked(&self.engine.holds, now);
         let in_flight_max = self.engine.settings.limits.in_flight_per_channel_max;
         while self.may_send() && self.in_flight < in_flight_max {
-            let Some(item) = self.queue.pop_ready() else { break };
-            if let Some(until) = self.account.chat_blocked_until(&item.destination) {
-                self.queue.retry(&item, until, now);
-                continue;
+            let Some((item, tenant)) = self.queue.pop_ready() else { break };
+            match self.account.admit(&item, &tenant, &self.engine.holds, now) {
+                Ok(permit) => self.start_attempt(item, permit, ctx),
+                Err(blocked) => self.queue.hold_back(&item, blocked.until),
             }
-            self.start_attempt(item, ctx);
+            self.blocked = self.account.blocked(&self.engine.holds, now);
         }
         self.set_timer(ctx);
         self.update_busy();
@@ -118,12 +141,12 @@ impl ChannelActor {
 
     /// A relay that shuts down waits for what is on its way and sends nothing more.
     fn may_send(&self) -> bool {
-        self.blocked_until.is_none() && !self.engine.is_stopping()
+        self.blocked.is_none() && !self.engine.is_stopping()
     }
 
-    fn start_attempt(&mut self, item: QueuedDelivery, ctx: &mut Context<Self>) {
+    fn start_attempt(&mut self, item: QueuedDelivery, permit: SendPermit, ctx: &mut Context<Self>) {
         self.in_flight += 1;
-        let attempt = send::attempt(Arc::clone(&self.engine), Arc::clone(&self.account), item.clone());
+        let attempt = send::attempt(Arc::clone(&self.engine), permit, item.clone());
         // Spawned on the arbiter, not in the actor: it must live on when the actor dies.
         let task = actix_rt::spawn(attempt);
         let finished = task.into_actor(self).map(move |result, actor, ctx| {
@@ -131,10 +154,7 @@ impl ChannelActor {
             let now = actor.engine.now();
             match result {
                 Ok(Attempted::Settled) => actor.queue.settled(&item, now),
-                Ok(Attempted::RetryAt { at, blocks }) => {
-                    actor.block(&item, at, blocks);
-                    actor.queue.retry(&item, at, now);
-                }
+                Ok(Attempted::RetryAt(at)) => actor.queue.retry(&item, at, now),
                 // The attempt's own code panicked: the next one finds in the ledger how far this one came.
                 Err(_) => actor.queue.retry(&item, now.plus(BROKEN_ATTEMPT_PAUSE), now),
             }
@@ -143,21 +163,14 @@ impl ChannelActor {
         ctx.spawn(finished);
     }
 
-    fn block(&self, item: &QueuedDelivery, until: Timestamp, scope: Option<LimitScope>) {
-        match scope {
-            None => {}
-            Some(LimitScope::Account) => self.account.block(until),
-            Some(LimitScope::Destination) => {
-                let destination = item.destination.clone();
-                self.account.block_chat(destination.channel_type, destination.platform_id, until);
-            }
-        }
-    }
-
     fn set_timer(&mut self, ctx: &mut Context<Self>) {
-        let next = match (self.blocked_until, self.queue.next_wake()) {
-            (Some(blocked), _) if self.queue.has_ready() => Some(blocked),
-            (blocked, wake) => wake.map(|wake| blocked.map_or(wake, |blocked| blocked.max(wake))),
+        let wake = self.queue.next_wake();
+        let next = match &self.blocked {
+            None => wake,
+            // Something else will happen: a probe ends, or somebody resumes.
+            Some(Blocked { until: None, .. }) => None,
+            Some(Blocked { until: Some(until), .. }) if self.queue.has_ready() => Some(*until),
+            Some(Blocked { until: Some(until), .. }) => wake.map(|wake| wake.max(*until)),
         };
         let Some(at) = next else { return };
         match self.timer {
@@ -167,7 +180,7 @@ impl ChannelActor {
             }
             None => {}
         }
-        let delay = at.since(self.engine.now());
+        let delay = at.since(self.engine.now()).min(TIMER_MAX);
         let handle = ctx.run_later(delay, |actor, ctx| {
             actor.timer = None;
             actor.dispatch(ctx);
@@ -195,8 +208,16 @@ impl Handler<Enqueue> for ChannelActor {
     fn handle(&mut self, message: Enqueue, ctx: &mut Context<Self>) {
         let now = self.engine.now();
         for item in message.items {
-            self.queue.push(item, now);
+            self.queue.push(item, |group| self.engine.tenants.of(group), now);
         }
+        self.dispatch(ctx);
+    }
+}
+
+impl Handler<LookAgain> for ChannelActor {
+    type Result = ();
+
+    fn handle(&mut self, _: LookAgain, ctx: &mut Context<Self>) {
         self.dispatch(ctx);
     }
 }
@@ -209,7 +230,9 @@ impl Handler<ObserveChannel> for ChannelActor {
             name: self.account.name.to_string(),
             queued: self.queue.len(),
             in_flight: self.in_flight,
-            blocked_until_ms: self.blocked_until.map(Timestamp::as_ms),
+            lanes_held_back: self.queue.held_back(),
+            blocked_by: self.blocked.as_ref().map(|blocked| blocked.reason.clone()),
+            blocked_until_ms: self.blocked.as_ref().and_then(|blocked| blocked.until).map(Timestamp::as_ms),
         })
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod control;
 pub mod directory;
 pub mod hints;
+pub mod holds;
 pub mod quotas;
 pub mod statistics;
 pub mod warnings;
@@ -11,12 +12,14 @@ use crate::channel::account::ChannelAccounts;
 use crate::clock::SharedClock;
 use crate::engine::directory::Directory;
 use crate::engine::hints::Hints;
+use crate::engine::holds::Holds;
 use crate::engine::quotas::{AttachmentQuota, TaskCounts};
 use crate::engine::statistics::Statistics;
 use crate::engine::warnings::{Warned, Warnings};
 use crate::ledger::Ledger;
 use crate::model::error::ErrorClass;
 use crate::model::ids::{AgentGroupId, MessageId, SessionId};
+use crate::model::tenant::Tenants;
 use crate::model::time::Timestamp;
 use crate::runtime::AgentRuntime;
 use crate::settings::Settings;
@@ -78,6 +81,10 @@ pub struct Engine {
     pub attachments: AttachmentQuota,
     /// Adds up the tasks of each agent group.
     pub tasks: TaskCounts,
+    /// What holds sends back.
+    pub holds: Holds,
+    /// Who shares the channels.
+    pub tenants: Tenants,
     /// The channel accounts and their adapters.
     pub channels: ChannelAccounts,
     /// Wakes and stops agents.

@@ -1,15 +1,19 @@
 //! The pure part: identifiers, messages, routes, retries, tasks. No actors, no SQL, no clock.
 
 pub mod action;
+pub mod breaker;
 pub mod content;
 pub mod error;
+pub mod hold;
 pub mod ids;
 pub mod lanes;
 pub mod message;
+pub mod rate_limit;
 pub mod recurrence;
 pub mod retry;
 pub mod route;
 pub mod staleness;
 pub mod task;
+pub mod tenant;
 mod text;
 pub mod time;

@@ -1,6 +1,9 @@
 //! What an operator or an embedding application may choose.
 
 use crate::limits::Limits;
+use crate::model::breaker::BreakerSettings;
+use crate::model::rate_limit::Rates;
+use crate::model::tenant::TenantSettings;
 use std::time::Duration;
 
 /// Everything that can be chosen about one relay.
@@ -29,6 +32,8 @@ pub struct Settings {
     pub heartbeat_ceiling: Duration,
     /// How often a message's stale claim is reset before the message counts as failed.
     pub claim_tries_max: u32,
+    /// Who shares the channels. An agent group of no tenant is a tenant of its own.
+    pub tenants: Vec<TenantSettings>,
 }
 
 impl Default for Settings {
@@ -45,6 +50,7 @@ impl Default for Settings {
             claim_stale_after: Duration::from_secs(60),
             heartbeat_ceiling: Duration::from_secs(30 * 60),
             claim_tries_max: 5,
+            tenants: Vec::new(),
         }
     }
 }
@@ -130,11 +136,22 @@ pub struct RetrySchedule {
 pub struct ChannelSettings {
     /// What to do with a message of which it is unknown whether it was sent.
     pub on_ambiguous: OnAmbiguous,
+    /// How fast it may be sent to.
+    pub rates: Rates,
+    /// When its breakers open.
+    pub breaker: BreakerSettings,
+    /// When to try again; `None` = as in [`Settings::retry`].
+    pub retry: Option<RetrySchedules>,
 }
 
 impl Default for ChannelSettings {
     fn default() -> Self {
-        Self { on_ambiguous: OnAmbiguous::Auto }
+        Self {
+            on_ambiguous: OnAmbiguous::Auto,
+            rates: Rates::default(),
+            breaker: BreakerSettings::default(),
+            retry: None,
+        }
     }
 }
 

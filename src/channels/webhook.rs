@@ -112,7 +112,7 @@ impl Channel for WebhookChannel {
             .and_then(|text| answer::retry_after(text, self.clock.now()));
         answer::classify(response.status().as_u16(), retry_after)?;
         let platform_message_id = answer::message_id(&read_bounded(response).await);
-        Ok(Receipt { platform_message_id })
+        Ok(Receipt { platform_message_id, limit: None })
     }
 }
 

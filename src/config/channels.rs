@@ -72,7 +72,7 @@ impl OnAmbiguousName {
             OnAmbiguousName::Resend => OnAmbiguous::Resend,
             OnAmbiguousName::Hold => OnAmbiguous::Hold,
         };
-        ChannelSettings { on_ambiguous }
+        ChannelSettings { on_ambiguous, ..ChannelSettings::default() }
     }
 }
 

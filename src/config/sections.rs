@@ -232,6 +232,7 @@ impl Sections {
             claim_stale_after: sweep.claim_stale_after,
             heartbeat_ceiling: sweep.heartbeat_ceiling,
             claim_tries_max: sweep.claim_tries,
+            tenants: Vec::new(),
         }
     }
 }

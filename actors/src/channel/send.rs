@@ -5,12 +5,14 @@
 
 use super::account::{ChannelAccount, InFlight};
 use super::adapter::{Attachment, Delivery};
+use super::gate::{Answered, SendPermit};
 use super::queue::QueuedDelivery;
+use crate::channel::LookAgain;
 use crate::engine::Engine;
 use crate::engine::quotas::AttachmentPermit;
 use crate::ledger::LedgerError;
-use crate::limits::GONE_DESTINATION_REMEMBERED;
-use crate::model::error::{ErrorClass, LimitScope, Receipt, SendError};
+use crate::model::error::{ErrorClass, Receipt, SendError};
+use crate::model::hold::HoldChange;
 use crate::model::ids::PathComponent;
 use crate::model::message::DeliveryKey;
 use crate::model::retry::{self, RetryDecision};
@@ -31,8 +33,8 @@ use std::time::Duration;
 pub(super) enum Attempted {
     /// The message is settled; the lane goes on.
     Settled,
-    /// Try it again, not before `at`; with a hint, others must wait too.
-    RetryAt { at: Timestamp, blocks: Option<LimitScope> },
+    /// Try it again, not before that time.
+    RetryAt(Timestamp),
 }
 
 /// The pause before another try when the attempt could not be recorded.
@@ -42,11 +44,19 @@ const UNRECORDED_ATTEMPT_PAUSE: Duration = Duration::from_secs(1);
 const QUOTA_PAUSE: Duration = Duration::from_millis(250);
 
 /// Makes one attempt at `item`.
-pub(super) async fn attempt(
-    engine: Arc<Engine>,
-    account: Arc<ChannelAccount>,
-    item: QueuedDelivery,
-) -> Attempted {
+pub(super) async fn attempt(engine: Arc<Engine>, permit: SendPermit, item: QueuedDelivery) -> Attempted {
+    let probed = permit.is_probe().then(|| permit.account().name.clone());
+    let attempted = attempt_with(&engine, permit, item).await;
+    // Others wait for how a probe ends; the actor that sent it may not be there any more.
+    if let Some(channel) = probed.and_then(|name| engine.directory.channel(&name)) {
+        // One whose mailbox is full looks again without being told.
+        let _ = channel.try_send(LookAgain { _token: engine.activity.token() });
+    }
+    attempted
+}
+
+async fn attempt_with(engine: &Arc<Engine>, permit: SendPermit, item: QueuedDelivery) -> Attempted {
+    let account = Arc::clone(permit.account());
     let key = item.key();
     let in_flight = loop {
         match account.start_send(&key) {
@@ -57,49 +67,56 @@ pub(super) async fn attempt(
         }
     };
     // The permit lasts as long as the attempt.
-    let attachments = match open_attachments(&engine, &item).await {
+    let attachments = match open_attachments(engine, &item).await {
         Ok(opened) => Ok(opened),
         Err(NotOpened::Refused(reason)) => {
-            return give_up(&engine, &item, ErrorClass::Attachment, reason).await;
+            return give_up(engine, &item, ErrorClass::Attachment, reason).await;
         }
         Err(NotOpened::NotNow) => {
-            return Attempted::RetryAt { at: engine.now().plus(QUOTA_PAUSE), blocks: None };
+            return Attempted::RetryAt(engine.now().plus(QUOTA_PAUSE));
         }
         Err(NotOpened::Unavailable(reason)) => Err(SendError::Unavailable { reason }),
     };
     let now = engine.now();
-    if account.is_gone(&item.destination.channel_type, &item.destination.platform_id, now) {
+    if engine.holds.is_gone(&item.destination, now) {
         let reason = "the platform said that this destination is gone".to_owned();
-        return give_up(&engine, &item, ErrorClass::DestinationGone, reason).await;
+        return give_up(engine, &item, ErrorClass::DestinationGone, reason).await;
     }
-    match begin(&engine, &key, now).await {
+    match begin(engine, &key, now).await {
         Ok(Begin::Started { attempt, first_due }) => {
             crash_point!("attempt_recorded");
-            let (result, _permit) = match attachments {
-                Ok((attachments, permit)) => {
+            if engine.holds.target_blocked(&account.name, &item.destination, engine.now()).is_some() {
+                // Another send was told to wait while this one was recorded. The queue knows until when.
+                take_back(engine, &key).await;
+                return Attempted::RetryAt(now);
+            }
+            let (result, permit, _quota) = match attachments {
+                Ok((attachments, quota)) => {
                     engine.statistics.count_attempt();
-                    (call_adapter(&engine, &account, delivery(&item, attempt, attachments)).await, permit)
+                    let delivery = delivery(&item, attempt, attachments);
+                    (call_adapter(engine, &account, delivery).await, Some(permit), quota)
                 }
-                Err(unavailable) => (Err(unavailable), None),
+                // The host's own trouble says nothing about the platform.
+                Err(unavailable) => (Err(unavailable), None, None),
             };
             crash_point!("adapter_answered");
-            settle(&engine, &account, &item, in_flight, result, (attempt, first_due)).await
+            settle(engine, &account, &item, (in_flight, permit), result, (attempt, first_due)).await
         }
-        Ok(Begin::NotYet(at)) => Attempted::RetryAt { at, blocks: None },
+        Ok(Begin::NotYet(at)) => Attempted::RetryAt(at),
         Ok(Begin::Refused(DeliveryState::Sending)) => {
             // We hold the mark, so nobody is sending it: an attempt ended without a record.
             let error = SendError::Ambiguous { reason: "an attempt ended without a record".to_owned() };
-            settle(&engine, &account, &item, in_flight, Err(error), (1, now)).await
+            settle(engine, &account, &item, (in_flight, None), Err(error), (1, now)).await
         }
         Ok(Begin::Refused(_) | Begin::Unknown) => {
-            tell_session(&engine, &item, Settlement::LookAgain).await;
+            tell_session(engine, &item, Settlement::LookAgain).await;
             Attempted::Settled
         }
         Err(error) => {
             // Without the record there is no attempt: nothing was sent.
             slog::error!(engine.logger, "attempt not recorded, not sent"; "session" => %key.session_id,
                 "msg_id" => %key.message_id, "error" => %error);
-            Attempted::RetryAt { at: engine.now().plus(UNRECORDED_ATTEMPT_PAUSE), blocks: None }
+            Attempted::RetryAt(engine.now().plus(UNRECORDED_ATTEMPT_PAUSE))
         }
     }
 }
@@ -110,14 +127,19 @@ async fn begin(engine: &Engine, key: &DeliveryKey, now: Timestamp) -> Result<Beg
     let inside = key.clone();
     let begun = engine.ledger.record_durably(move |ledger| ledger.begin_attempt(&inside, now)).await;
     if begun.is_err() {
-        engine
-            .record_until_done(&key.session_id, &key.message_id, "attempt not taken back yet", || {
-                let (inside, now) = (key.clone(), engine.now());
-                move |ledger: &mut LedgerTransaction<'_>| ledger.abandon_attempt(&inside, now)
-            })
-            .await;
+        take_back(engine, key).await;
     }
     begun
+}
+
+/// Takes the record of an attempt back that is not made.
+async fn take_back(engine: &Engine, key: &DeliveryKey) {
+    engine
+        .record_until_done(&key.session_id, &key.message_id, "attempt not taken back yet", || {
+            let (inside, now) = (key.clone(), engine.now());
+            move |ledger: &mut LedgerTransaction<'_>| ledger.abandon_attempt(&inside, now)
+        })
+        .await;
 }
 
 async fn call_adapter(
@@ -146,11 +168,26 @@ async fn settle(
     engine: &Arc<Engine>,
     account: &ChannelAccount,
     item: &QueuedDelivery,
-    in_flight: InFlight,
+    (in_flight, permit): (InFlight, Option<SendPermit>),
     result: Result<Receipt, SendError>,
     (attempt, first_due): (u32, Timestamp),
 ) -> Attempted {
     let now = engine.now();
+    let schedules = account.settings.retry.as_ref().unwrap_or(&engine.settings.retry);
+    let random = |bound_ms: u64| fastrand::u64(0..=bound_ms);
+    let decision = result
+        .as_ref()
+        .err()
+        .map(|error| retry::decide(error, schedules, attempt, first_due, now, account.may_resend(), random));
+    if let Some(permit) = permit {
+        let retry_at = match &decision {
+            Some(RetryDecision::RetryAt { at, .. }) => Some(*at),
+            _ => None,
+        };
+        let answered = Answered { result: &result, retry_at, schedules, now };
+        // In force at once, and in the ledger before the outcome: no other send comes in between.
+        record_holds(engine, item, permit.answered(&engine.holds, &answered)).await;
+    }
     let error = match result {
         Ok(receipt) => {
             let outcome = Outcome::Done {
@@ -169,26 +206,18 @@ async fn settle(
         Err(error) => error,
     };
     let class = error.class();
-    let random = |bound_ms: u64| fastrand::u64(0..=bound_ms);
-    let decision =
-        retry::decide(&error, &engine.settings.retry, attempt, first_due, now, account.may_resend(), random);
     if engine.may_warn(&item.session_id) {
         slog::warn!(engine.logger, "attempt failed"; "session" => %item.session_id,
             "msg_id" => %item.message_id, "channel" => %item.destination.channel_type, "attempt" => attempt,
             "class" => class.as_str(), "error" => %error, "decision" => ?decision);
     }
-    match decision {
+    match decision.unwrap_or(RetryDecision::Ambiguous) {
         RetryDecision::RetryAt { at, counts_attempt } => {
             let outcome = Outcome::Retry { at, counts_attempt, class, reason: error.to_string() };
             engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
-            Attempted::RetryAt { at, blocks: blocked_scope(&error) }
+            Attempted::RetryAt(at)
         }
         RetryDecision::Dead { reason } => {
-            if matches!(error, SendError::DestinationGone { .. }) {
-                let destination = item.destination.clone();
-                let until = now.plus(GONE_DESTINATION_REMEMBERED);
-                account.set_gone(destination.channel_type, destination.platform_id, until);
-            }
             let outcome = Outcome::Dead { class, reason, attempted: true, projected: false };
             engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
             engine.statistics.count_dead(1);
@@ -204,13 +233,17 @@ async fn settle(
     }
 }
 
-/// What else must wait after this failure.
-fn blocked_scope(error: &SendError) -> Option<LimitScope> {
-    match error {
-        SendError::RateLimited { scope, .. } => Some(*scope),
-        SendError::Unauthorized { .. } => Some(LimitScope::Account),
-        _ => None,
+/// Records what an answer asks of others than its message, for as long as it takes.
+async fn record_holds(engine: &Arc<Engine>, item: &QueuedDelivery, changes: Vec<HoldChange>) {
+    if changes.is_empty() {
+        return;
     }
+    engine
+        .record_until_done(&item.session_id, &item.message_id, "hold not recorded yet", || {
+            let (changes, now) = (changes.clone(), engine.now());
+            move |ledger: &mut LedgerTransaction<'_>| ledger.change_holds(&changes, now)
+        })
+        .await;
 }
 
 async fn give_up(

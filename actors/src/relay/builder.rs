@@ -7,8 +7,12 @@ use crate::channel::adapter::Channel;
 use crate::clock::{SharedClock, SystemClock};
 use crate::engine::Engine;
 use crate::engine::directory::Directory;
+use crate::engine::holds::Holds;
 use crate::ledger::Ledger;
+use crate::model::hold::Hold;
 use crate::model::ids::{ChannelType, InvalidId};
+use crate::model::tenant::Tenants;
+use crate::model::time::Timestamp;
 use crate::registry::{LookAtSessions, RegistryActor};
 use crate::runtime::{AgentRuntime, NoRuntime};
 use crate::session::messages::LookReason;
@@ -147,9 +151,12 @@ impl RelayBuilder {
     pub async fn start(self) -> Result<Relay, StartError> {
         let lock = lock(&self.data_dir)?;
         let blocking = Blocking::new(self.settings.limits.blocking_max);
-        let stores = open_stores(&blocking, self.data_dir.clone()).await?;
-        let Stores { writer, reader, central, snapshot, sessions_root, with_work } = stores;
+        let stores = open_stores(&blocking, self.data_dir.clone(), self.clock.now()).await?;
+        let Stores { writer, reader, central, snapshot, sessions_root, with_work, holds } = stores;
         let channels = accounts(self.channels, self.fallback)?;
+        channels.all().for_each(|account| account.restore(&holds));
+        let tenants = Tenants::new(&self.settings.tenants)
+            .map_err(|error| StartError::Setting(format!("tenant: {error}")))?;
         let timezone = jiff::tz::TimeZone::get(&self.settings.timezone).map_err(|error| {
             StartError::Setting(format!("time zone {:?}: {error}", self.settings.timezone))
         })?;
@@ -175,6 +182,8 @@ impl RelayBuilder {
             warnings: Default::default(),
             attachments: Default::default(),
             tasks: Default::default(),
+            holds: Holds::new(holds),
+            tenants,
             channels,
             runtime,
             actions: self.actions,
@@ -234,9 +243,10 @@ struct Stores {
     snapshot: CentralSnapshot,
     sessions_root: SessionsRoot,
     with_work: Vec<crate::model::ids::SessionId>,
+    holds: Vec<Hold>,
 }
 
-async fn open_stores(blocking: &Blocking, data_dir: PathBuf) -> Result<Stores, StartError> {
+async fn open_stores(blocking: &Blocking, data_dir: PathBuf, now: Timestamp) -> Result<Stores, StartError> {
     let opened = blocking.run(move || {
         let central = Central::open(&data_dir)?;
         let snapshot = central.load_snapshot()?;
@@ -244,7 +254,8 @@ async fn open_stores(blocking: &Blocking, data_dir: PathBuf) -> Result<Stores, S
         let writer = LedgerWriter::open(&data_dir)?;
         let reader = LedgerReader::open(&data_dir)?;
         let with_work = reader.sessions_with_work()?;
-        Ok::<_, StoreError>(Stores { writer, reader, central, snapshot, sessions_root, with_work })
+        let holds = reader.holds(now)?;
+        Ok::<_, StoreError>(Stores { writer, reader, central, snapshot, sessions_root, with_work, holds })
     });
     match opened.await {
         Ok(stores) => Ok(stores?),

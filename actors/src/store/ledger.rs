@@ -9,6 +9,7 @@
 mod admit;
 mod agents;
 mod attempt;
+mod holds;
 mod list;
 mod operate;
 mod read;

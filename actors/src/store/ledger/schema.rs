@@ -74,11 +74,11 @@ pub(super) fn create_or_check(connection: &Connection) -> Result<(), StoreError>
     let version: i64 =
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(super::damaged)?;
     match version {
-        SCHEMA_VERSION => super::agents::create(connection),
+        SCHEMA_VERSION => create_later_ones(connection),
         0 => {
             connection
                 .execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"))?;
-            super::agents::create(connection)
+            create_later_ones(connection)
         }
         other => Err(StoreError::Schema {
             file: super::LEDGER_FILE.to_owned(),
@@ -87,4 +87,10 @@ pub(super) fn create_or_check(connection: &Connection) -> Result<(), StoreError>
             ),
         }),
     }
+}
+
+/// The tables that came later. They stand in their own files; an older host ignores them.
+fn create_later_ones(connection: &Connection) -> Result<(), StoreError> {
+    super::agents::create(connection)?;
+    super::holds::create(connection)
 }
