@@ -5,6 +5,7 @@ mod config;
 mod deliveries;
 mod demo;
 mod drain;
+mod pauses;
 mod place;
 mod running;
 mod serve;
@@ -48,6 +49,12 @@ enum Command {
         #[command(subcommand)]
         command: sessions::SessionsCommand,
     },
+    /// Send nothing of a tenant, channel, destination, session or lane until it is resumed
+    Pause(pauses::PauseArgs),
+    /// End a pause
+    Resume(pauses::ResumeArgs),
+    /// List what holds sends back: pauses, limits of platforms, refused credentials
+    Pauses(pauses::PausesArgs),
     /// Show what nanorelay does, with demo agents in a directory of its own
     Demo(demo::DemoArgs),
     /// Print or check the configuration
@@ -187,6 +194,9 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Drain(args) => drain::run(&args),
         Command::Deliveries { command } => deliveries::run(command),
         Command::Sessions { command } => sessions::run(command),
+        Command::Pause(args) => pauses::pause(args),
+        Command::Resume(args) => pauses::resume(&args),
+        Command::Pauses(args) => pauses::list(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Config { command } => config::run(command),
         Command::Bench(args) => bench::run(&args),

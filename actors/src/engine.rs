@@ -18,7 +18,7 @@ use crate::engine::statistics::Statistics;
 use crate::engine::warnings::{Warned, Warnings};
 use crate::ledger::Ledger;
 use crate::model::error::ErrorClass;
-use crate::model::ids::{AgentGroupId, MessageId, SessionId};
+use crate::model::ids::{AgentGroupId, ChannelType, MessageId, SessionId};
 use crate::model::tenant::Tenants;
 use crate::model::time::Timestamp;
 use crate::runtime::AgentRuntime;
@@ -120,6 +120,16 @@ impl Engine {
     /// Replaces the known content of `v2.db`.
     pub fn set_snapshot(&self, snapshot: CentralSnapshot) {
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+    }
+
+    /// Whether messages of that type can be sent without somebody's doing.
+    pub fn may_send_to(&self, channel_type: &ChannelType) -> bool {
+        let now = self.now();
+        let account = &self.channels.serving(channel_type).name;
+        let is_paused = [account, channel_type]
+            .into_iter()
+            .any(|name| self.holds.channel_blocked(name, now).is_some_and(|blocked| blocked.until.is_none()));
+        self.channels.has_adapter_for(channel_type) && !is_paused
     }
 
     /// A guard for a new life of an actor.

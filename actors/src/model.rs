@@ -15,5 +15,5 @@ pub mod route;
 pub mod staleness;
 pub mod task;
 pub mod tenant;
-mod text;
+pub(crate) mod text;
 pub mod time;

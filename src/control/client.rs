@@ -2,7 +2,9 @@
 
 use super::SocketPlace;
 use super::protocol::{MessageKey, Request, Response};
-use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, SessionFilter, SessionRecord};
+use nanorelay_actors::model::hold::HoldScope;
+use nanorelay_actors::model::time::Timestamp;
+use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, HoldRecord, SessionFilter, SessionRecord};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -79,6 +81,34 @@ impl ControlClient {
     /// Puts all matching dead ones back into their lanes; how many were put back.
     pub fn replay_all(&self, filter: &DeliveryFilter) -> Result<u64, ClientError> {
         self.count(&Request::ReplayAll { filter: filter.clone() })
+    }
+
+    /// What holds sends back.
+    pub fn holds(&self) -> Result<Vec<HoldRecord>, ClientError> {
+        let mut responses = self.ask(&Request::Holds)?;
+        let Some(Response::End { .. }) = responses.pop() else { return Err(ClientError::Protocol) };
+        let record = |response| match response {
+            Response::Hold(record) => Ok(*record),
+            _ => Err(ClientError::Protocol),
+        };
+        responses.into_iter().map(record).collect()
+    }
+
+    /// Sends nothing of a scope for a time.
+    pub fn pause(
+        &self,
+        scope: &HoldScope,
+        until: Option<Timestamp>,
+        reason: String,
+    ) -> Result<(), ClientError> {
+        let until_ms = until.map(Timestamp::as_ms);
+        let request = Request::Pause { scope: scope.kind(), name: scope.parts(), until_ms, reason };
+        self.count(&request).map(drop)
+    }
+
+    /// Ends what holds a scope back; how much there was.
+    pub fn resume(&self, scope: &HoldScope, platform: bool) -> Result<u64, ClientError> {
+        self.count(&Request::Resume { scope: scope.kind(), name: scope.parts(), platform })
     }
 
     fn count(&self, request: &Request) -> Result<u64, ClientError> {

@@ -1,6 +1,7 @@
 //! The lines that are exchanged.
 
-use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, SessionFilter, SessionRecord};
+use nanorelay_actors::model::hold::HoldScopeKind;
+use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, HoldRecord, SessionFilter, SessionRecord};
 use serde::{Deserialize, Serialize};
 
 /// The longest request, in bytes.
@@ -35,6 +36,28 @@ pub enum Request {
         /// Its id.
         session_id: String,
     },
+    /// Sends nothing of a scope for a time.
+    Pause {
+        /// The kind of the scope.
+        scope: HoldScopeKind,
+        /// Its name, in parts.
+        name: Vec<String>,
+        /// When it ends by itself, in milliseconds since 1970; none = when it is resumed.
+        until_ms: Option<i64>,
+        /// In words.
+        reason: String,
+    },
+    /// Ends what holds a scope back.
+    Resume {
+        /// The kind of the scope.
+        scope: HoldScopeKind,
+        /// Its name, in parts.
+        name: Vec<String>,
+        /// Whether what the platform asked for is forgotten too.
+        platform: bool,
+    },
+    /// What holds sends back: answered by a [`Response::Hold`] each, then [`Response::End`].
+    Holds,
     /// Who answers.
     Status,
 }
@@ -57,9 +80,11 @@ pub enum Response {
     Record(Box<DeliveryRecord>),
     /// One session.
     Session(Box<SessionRecord>),
+    /// One pause, or limit of a platform.
+    Hold(Box<HoldRecord>),
     /// The request is done; nothing follows.
     End {
-        /// Deliveries or sessions listed, replayed or released.
+        /// Deliveries, sessions or holds listed, replayed, released, made or ended.
         count: u64,
     },
     /// Answer to [`Request::Status`]; nothing follows.
