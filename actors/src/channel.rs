@@ -1,22 +1,25 @@
 //! Channels: the adapter trait and the actor that drives an adapter.
 //!
-//! One [`ChannelActor`] per channel account. It keeps the account's lanes (`queue.rs`), lets tenants take turns, waits
-//! for retries and for what holds sends back (`gate.rs`), and starts one task per attempt (`send.rs`). What must not be
+//! One [`ChannelActor`] per channel account. It chooses what is sent next (`dispatch.rs`) from the account's lanes
+//! (`queue.rs`) as far as limits allow (`gate.rs`), and starts one task per attempt (`send.rs`). What must not be
 //! lost is in the ledger: when the actor dies, sessions hand their messages in again.
 
 pub mod account;
 pub mod adapter;
+mod dispatch;
 mod gate;
 pub(crate) mod queue;
 mod send;
+#[cfg(test)]
+mod simulation;
 
 use crate::channel::account::ChannelAccount;
+use crate::channel::dispatch::Dispatcher;
 use crate::channel::gate::SendPermit;
-use crate::channel::queue::{ChannelQueue, QueuedDelivery};
+use crate::channel::queue::QueuedDelivery;
 use crate::channel::send::Attempted;
 use crate::engine::Engine;
 use crate::limits::MAILBOX_CAPACITY;
-use crate::model::hold::Blocked;
 use crate::model::time::Timestamp;
 use crate::session::messages::ChannelRestarted;
 use crate::supervise::activity::ActivityToken;
@@ -34,14 +37,7 @@ const TIMER_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Drives one channel account.
 pub struct ChannelActor {
     engine: Arc<Engine>,
-    account: Arc<ChannelAccount>,
-    queue: ChannelQueue,
-    /// Sends on their way.
-    in_flight: usize,
-    /// What keeps everything waiting. The account and the engine know it: it must outlive this actor.
-    blocked: Option<Blocked>,
-    /// How often something was released early, as far as this actor has seen.
-    releases_seen: u64,
+    dispatcher: Dispatcher,
     /// The timer for the next thing to wait for.
     timer: Option<(Timestamp, SpawnHandle)>,
     /// Held while something can be sent.
@@ -97,11 +93,7 @@ impl ChannelActor {
             ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
             ChannelActor {
                 engine: engine_inside,
-                account,
-                queue: ChannelQueue::default(),
-                in_flight: 0,
-                blocked: None,
-                releases_seen: 0,
+                dispatcher: Dispatcher::new(account),
                 timer: None,
                 busy: None,
                 _guard: guard,
@@ -119,59 +111,35 @@ impl ChannelActor {
 
     fn dispatch(&mut self, ctx: &mut Context<Self>) {
         let now = self.engine.now();
-        self.queue.wake(now);
-        let releases = self.engine.holds.releases() + self.account.releases();
-        if releases != self.releases_seen {
-            self.releases_seen = releases;
-            self.queue.look_again(now);
-        }
-        self.blocked = self.account.blocked(&self.engine.holds, now);
-        let in_flight_max = self.engine.settings.limits.in_flight_per_channel_max;
-        while self.may_send() && self.in_flight < in_flight_max {
-            let Some((item, tenant)) = self.queue.pop_ready() else { break };
-            match self.account.admit(&item, &tenant, &self.engine.holds, now) {
-                Ok(permit) => self.start_attempt(item, permit, ctx),
-                Err(blocked) => self.queue.hold_back(&item, blocked.until),
-            }
-            self.blocked = self.account.blocked(&self.engine.holds, now);
+        let engine = Arc::clone(&self.engine);
+        self.dispatcher.look(&engine.holds, now);
+        // A relay that shuts down waits for what is on its way and sends nothing more.
+        while !engine.is_stopping()
+            && let Some((item, permit)) =
+                self.dispatcher.next(&engine.holds, engine.settings.limits.in_flight_per_channel_max, now)
+        {
+            self.start_attempt(item, permit, ctx);
         }
         self.set_timer(ctx);
         self.update_busy();
     }
 
-    /// A relay that shuts down waits for what is on its way and sends nothing more.
-    fn may_send(&self) -> bool {
-        self.blocked.is_none() && !self.engine.is_stopping()
-    }
-
     fn start_attempt(&mut self, item: QueuedDelivery, permit: SendPermit, ctx: &mut Context<Self>) {
-        self.in_flight += 1;
         let attempt = send::attempt(Arc::clone(&self.engine), permit, item.clone());
         // Spawned on the arbiter, not in the actor: it must live on when the actor dies.
         let task = actix_rt::spawn(attempt);
         let finished = task.into_actor(self).map(move |result, actor, ctx| {
-            actor.in_flight -= 1;
             let now = actor.engine.now();
-            match result {
-                Ok(Attempted::Settled) => actor.queue.settled(&item, now),
-                Ok(Attempted::RetryAt(at)) => actor.queue.retry(&item, at, now),
-                // The attempt's own code panicked: the next one finds in the ledger how far this one came.
-                Err(_) => actor.queue.retry(&item, now.plus(BROKEN_ATTEMPT_PAUSE), now),
-            }
+            // When the attempt's own code has panicked, the next one finds in the ledger how far this one came.
+            let attempted = result.unwrap_or(Attempted::RetryAt(now.plus(BROKEN_ATTEMPT_PAUSE)));
+            actor.dispatcher.ended(&item, &attempted, now);
             actor.dispatch(ctx);
         });
         ctx.spawn(finished);
     }
 
     fn set_timer(&mut self, ctx: &mut Context<Self>) {
-        let wake = self.queue.next_wake();
-        let next = match &self.blocked {
-            None => wake,
-            // Something else will happen: a probe ends, or somebody resumes.
-            Some(Blocked { until: None, .. }) => None,
-            Some(Blocked { until: Some(until), .. }) if self.queue.has_ready() => Some(*until),
-            Some(Blocked { until: Some(until), .. }) => wake.map(|wake| wake.max(*until)),
-        };
+        let next = self.dispatcher.next_wake();
         let Some(at) = next else { return };
         match self.timer {
             Some((set, _)) if set <= at => return,
@@ -189,7 +157,8 @@ impl ChannelActor {
     }
 
     fn update_busy(&mut self) {
-        let busy = self.in_flight > 0 || (self.may_send() && self.queue.has_ready());
+        let may_send = !self.engine.is_stopping() && self.dispatcher.could_send();
+        let busy = self.dispatcher.in_flight() > 0 || may_send;
         match (busy, self.busy.is_some()) {
             (true, false) => self.busy = Some(self.engine.activity.token()),
             (false, true) => self.busy = None,
@@ -208,7 +177,7 @@ impl Handler<Enqueue> for ChannelActor {
     fn handle(&mut self, message: Enqueue, ctx: &mut Context<Self>) {
         let now = self.engine.now();
         for item in message.items {
-            self.queue.push(item, |group| self.engine.tenants.of(group), now);
+            self.dispatcher.push(item, |group| self.engine.tenants.of(group), now);
         }
         self.dispatch(ctx);
     }
@@ -226,13 +195,6 @@ impl Handler<ObserveChannel> for ChannelActor {
     type Result = actix::MessageResult<ObserveChannel>;
 
     fn handle(&mut self, _: ObserveChannel, _: &mut Context<Self>) -> Self::Result {
-        actix::MessageResult(ChannelSnapshot {
-            name: self.account.name.to_string(),
-            queued: self.queue.len(),
-            in_flight: self.in_flight,
-            lanes_held_back: self.queue.held_back(),
-            blocked_by: self.blocked.as_ref().map(|blocked| blocked.reason.clone()),
-            blocked_until_ms: self.blocked.as_ref().and_then(|blocked| blocked.until).map(Timestamp::as_ms),
-        })
+        actix::MessageResult(self.dispatcher.snapshot())
     }
 }

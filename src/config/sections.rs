@@ -1,12 +1,14 @@
 //! The sections of the configuration as types. `default.toml` holds every key: nothing here has a default.
 
-use super::units::{attempts, count, duration, size};
+use super::units::{attempts, count, duration, optional_count, size};
 use nanorelay_actors::limits::Limits;
+use nanorelay_actors::model::tenant::TenantSettings;
 use nanorelay_actors::settings::{
     Durability, MissingAttachment, RetrySchedule, RetrySchedules, Settings, Watch,
 };
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const SECOND: u64 = 1000;
@@ -26,6 +28,7 @@ pub(super) struct Sections {
     sweep: SweepSection,
     tasks: TasksSection,
     limits: LimitsSection,
+    tenants: BTreeMap<String, TenantKeys>,
     pub log: LogConfig,
     pub shutdown: ShutdownSection,
 }
@@ -67,7 +70,21 @@ enum MissingAttachmentName {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RetrySection {
+struct TenantKeys {
+    agent_groups: Vec<String>,
+    #[serde(default = "weight_default", deserialize_with = "count::<_, _, 1, 1000>")]
+    weight: u32,
+    #[serde(default, deserialize_with = "optional_count::<_, _, 1, 10_000>")]
+    in_flight: Option<usize>,
+}
+
+fn weight_default() -> u32 {
+    1
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RetrySection {
     rate_limited: RetryKeys,
     transient: RetryKeys,
     unauthorized: RetryKeys,
@@ -189,7 +206,7 @@ pub(super) struct ShutdownSection {
 impl Sections {
     /// The engine's part.
     pub fn settings(&self) -> Settings {
-        let Self { delivery, retry, sweep, tasks, limits, log: _, shutdown: _ } = self;
+        let Self { delivery, retry, sweep, tasks, limits, tenants, log: _, shutdown: _ } = self;
         Settings {
             limits: Limits {
                 content_bytes_max: limits.content_bytes,
@@ -208,12 +225,7 @@ impl Sections {
                 in_flight_per_channel_max: delivery.in_flight_per_channel,
                 send_timeout: delivery.send_timeout,
             },
-            retry: RetrySchedules {
-                rate_limited: retry.rate_limited.schedule(),
-                transient: retry.transient.schedule(),
-                unauthorized: retry.unauthorized.schedule(),
-                unavailable: retry.unavailable.schedule(),
-            },
+            retry: retry.schedules(),
             sweep_interval: sweep.interval,
             poll_interval: delivery.poll_interval,
             watch: match delivery.watch {
@@ -232,7 +244,29 @@ impl Sections {
             claim_stale_after: sweep.claim_stale_after,
             heartbeat_ceiling: sweep.heartbeat_ceiling,
             claim_tries_max: sweep.claim_tries,
-            tenants: Vec::new(),
+            tenants: tenants.iter().map(|(name, keys)| keys.settings(name)).collect(),
+        }
+    }
+}
+
+impl TenantKeys {
+    fn settings(&self, name: &str) -> TenantSettings {
+        TenantSettings {
+            name: name.to_owned(),
+            agent_groups: self.agent_groups.clone(),
+            weight: self.weight,
+            in_flight_max: self.in_flight,
+        }
+    }
+}
+
+impl RetrySection {
+    pub fn schedules(&self) -> RetrySchedules {
+        RetrySchedules {
+            rate_limited: self.rate_limited.schedule(),
+            transient: self.transient.schedule(),
+            unauthorized: self.unauthorized.schedule(),
+            unavailable: self.unavailable.schedule(),
         }
     }
 }

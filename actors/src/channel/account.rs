@@ -37,7 +37,7 @@ pub struct InFlight {
 }
 
 impl ChannelAccount {
-    fn new(name: ChannelType, adapter: Arc<dyn Channel>, settings: ChannelSettings) -> Arc<Self> {
+    pub(super) fn new(name: ChannelType, adapter: Arc<dyn Channel>, settings: ChannelSettings) -> Arc<Self> {
         let gate = Gate::new(&settings);
         Arc::new(Self { name, adapter, settings, in_flight: Mutex::default(), gate })
     }

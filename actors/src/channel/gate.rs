@@ -104,12 +104,13 @@ impl ChannelAccount {
     ) -> Result<SendPermit, Blocked> {
         let Destination { channel_type, platform_id, .. } = &item.destination;
         let chat = (channel_type.clone(), platform_id.clone());
-        let by_hold =
-            holds.message_blocked(&item.destination, &tenant.name, &item.session_id, &item.lane_key, now);
         let mut state = self.gate.lock();
         let by_breaker = state.breakers.destination_blocked(&chat, now);
         let by_rate = state.limiter.destination_next_at(&chat, now).map(|at| rate_limit("destination", at));
-        if let Some(blocked) = longest([by_hold, by_breaker, by_rate]) {
+        let by_hold =
+            || holds.message_blocked(&item.destination, &tenant.name, &item.session_id, &item.lane_key, now);
+        // Holds are the dearest to ask; what they say is asked again when the others are over.
+        if let Some(blocked) = longest([by_breaker, by_rate]).or_else(by_hold) {
             return Err(blocked);
         }
         let ticket = state.breakers.begin(&chat, now);
