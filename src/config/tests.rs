@@ -265,6 +265,7 @@ fn every_configuration_shown_in_the_documentation_is_valid() {
         include_str!("../../README.md"),
         include_str!("../../docs/configuration.md"),
         include_str!("../../docs/channels.md"),
+        include_str!("../../docs/pauses-and-limits.md"),
     ];
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let blocks: Vec<&str> = texts

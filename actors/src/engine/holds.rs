@@ -204,7 +204,7 @@ mod tests {
             ..hold(HoldScopeKind::Channel, &["discord"], 90)
         };
         holds.set(later.clone());
-        assert_eq!(holds.all(NOW), [later.clone()]);
+        assert_eq!(holds.all(NOW), std::slice::from_ref(&later));
         holds.clear(&later.scope, later.cause);
         assert!(!holds.is_any.load(Ordering::Acquire));
     }
