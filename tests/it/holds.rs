@@ -275,13 +275,14 @@ async fn a_channel_in_which_several_chats_fail_is_left_alone_until_a_probe_succe
     world.breaker(4, Duration::from_millis(50));
     world.host.settings.retry.transient.attempts_max = None;
     world.slack.next((0..7).map(|_| Answer::transient("503")));
-    let ids = [world.a.text("one"), world.b.text("two")];
+    let c = world.data.session(SessionSpec::new("ag-c").id("sess-c").chat("slack", "slack:c"));
+    let ids = [world.a.text("one"), world.b.text("two"), c.text("three")];
     let relay = world.host.start().await;
-    shown(&world.slack, 2).await;
+    shown(&world.slack, 3).await;
     world.slack.assert_exactly_once(&ids);
     // Four failures open it, then each probe stands alone.
     let calls = world.slack.calls();
-    let probes = &calls[calls.len() - 4..];
+    let probes = &calls[5..8];
     assert!(probes.windows(2).all(|pair| pair[0].answered_at <= Some(pair[1].started_at)), "{probes:?}");
     relay.shutdown(SHUTDOWN_DEADLINE).await;
 }

@@ -16,8 +16,8 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::time::Duration;
 
-/// Failures of one chat alone never open the account's breaker: it takes so many chats.
-const FAILING_DESTINATIONS_MIN: usize = 2;
+/// Failures of one or two chats alone never open the account's breaker: it takes so many chats.
+const FAILING_DESTINATIONS_MIN: usize = 3;
 
 /// When a breaker opens, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +94,11 @@ impl Breaker {
             State::Open { until, .. } => Admission::Blocked(Some(until)),
             State::Probing { .. } => Admission::Blocked(None),
         }
+    }
+
+    /// Whether it is not closed.
+    fn is_open(&self) -> bool {
+        !matches!(self.0, State::Closed { .. })
     }
 
     fn begin_probe(&mut self) {
@@ -217,7 +222,13 @@ impl<K: Clone + Eq + Hash> Breakers<K> {
 
     /// A send has ended.
     pub fn end(&mut self, destination: &K, ticket: Ticket, news: News, now: Timestamp) {
-        match news {
+        let is_known_to_fail = self.destinations.get(destination).is_some_and(Breaker::is_open);
+        let of_account = match news {
+            // One of which this was known says nothing about the others.
+            News::Fails if is_known_to_fail => News::Nothing,
+            news => news,
+        };
+        match of_account {
             News::Works => self.failing.clear(),
             News::Fails if self.failing.len() < FAILING_DESTINATIONS_MIN => {
                 self.failing.insert(destination.clone());
@@ -225,7 +236,7 @@ impl<K: Clone + Eq + Hash> Breakers<K> {
             _ => {}
         }
         let may_open = self.failing.len() >= FAILING_DESTINATIONS_MIN;
-        self.account.note(news, ticket.probes_account, may_open, &self.settings, now);
+        self.account.note(of_account, ticket.probes_account, may_open, &self.settings, now);
         // Credentials are the account's.
         let news = if matches!(news, News::Refuses { .. }) { News::Nothing } else { news };
         let breaker = self.destinations.entry(destination.clone()).or_insert(Breaker::CLOSED);
@@ -291,7 +302,16 @@ mod tests {
         send(&mut breakers, "a", News::Fails, START);
         send(&mut breakers, "a", News::Fails, START);
         send(&mut breakers, "b", News::Fails, START);
+        assert_eq!(breakers.account_blocked(START), None, "two are not several");
+        send(&mut breakers, "c", News::Fails, START);
         assert_eq!(until(breakers.account_blocked(START)), Some(at(1000)));
+        // One that is known to fail says nothing about the account, not even as its probe.
+        send(&mut breakers, "a", News::Fails, at(1000));
+        assert_eq!(until(breakers.account_blocked(at(1000))), Some(at(3000)));
+        send(&mut breakers, "a", News::Fails, at(3000));
+        assert_eq!(breakers.account_blocked(at(3000)), None, "the next one is the probe");
+        send(&mut breakers, "d", News::Works, at(3000));
+        assert_eq!(breakers.account_blocked(at(3000)), None);
     }
 
     #[test]
@@ -360,7 +380,7 @@ mod tests {
     #[test]
     fn a_breaker_that_is_switched_off_never_opens() {
         let mut breakers = Breakers::new(BreakerSettings { failures: 0, ..BreakerSettings::default() });
-        for chat in ["a", "b"].into_iter().cycle().take(100) {
+        for chat in ["a", "b", "c"].into_iter().cycle().take(100) {
             send(&mut breakers, chat, News::Fails, START);
         }
     }
@@ -413,14 +433,15 @@ mod tests {
         }
 
         #[test]
-        fn one_failing_chat_never_opens_the_accounts_breaker(
-            failures in 1_usize..200, others in prop::collection::vec(any::<bool>(), 0..200),
+        fn two_failing_chats_never_open_the_accounts_breaker(
+            failures in prop::collection::vec(any::<bool>(), 1..200),
+            others in prop::collection::vec(any::<bool>(), 0..200),
         ) {
             let mut breakers = breakers();
             let mut now = START;
-            for step in 0..failures {
+            for (step, is_first) in failures.into_iter().enumerate() {
                 now = now.plus(Duration::from_secs(61));
-                send(&mut breakers, "bad", News::Fails, now);
+                send(&mut breakers, if is_first { "bad" } else { "bad too" }, News::Fails, now);
                 if others.get(step) == Some(&true) {
                     send(&mut breakers, "good", News::Works, now);
                 }
