@@ -74,8 +74,9 @@ pub(super) struct ChannelQueue {
     waiting: BTreeMap<(Timestamp, u64), LaneId>,
     /// The number of the next one that waits.
     next_number: u64,
-    /// Lanes that something other than their own message holds back; those with a time are also in `waiting`.
-    held_back: HashSet<LaneId>,
+    /// Lanes that something other than their own message holds back, by the number under which they began to wait;
+    /// those with a time are also in `waiting`.
+    held_back: BTreeMap<u64, LaneId>,
     known: HashSet<DeliveryKey>,
 }
 
@@ -141,16 +142,19 @@ impl ChannelQueue {
         if self.landed(&id).is_none() {
             return;
         }
-        self.held_back.insert(id.clone());
+        self.held_back.insert(self.next_number, id.clone());
         match until {
             Some(at) => self.wait(&id, at),
-            None => self.set_state(&id, LaneState::Parked),
+            None => {
+                self.next_number += 1;
+                self.set_state(&id, LaneState::Parked);
+            }
         }
     }
 
     /// What held lanes back may be over: all of them are tried again.
     pub fn look_again(&mut self, now: Timestamp) {
-        for id in std::mem::take(&mut self.held_back) {
+        for (_, id) in std::mem::take(&mut self.held_back) {
             if let Some(LaneState::Waiting(at, number)) = self.lanes.get(&id).map(|lane| lane.state) {
                 self.waiting.remove(&(at, number));
             }
@@ -161,8 +165,8 @@ impl ChannelQueue {
     /// Moves lanes whose time has come to the ready ones.
     pub fn wake(&mut self, now: Timestamp) {
         while let Some(entry) = self.waiting.first_entry().filter(|entry| entry.key().0 <= now) {
-            let id = entry.remove();
-            self.held_back.remove(&id);
+            let ((_, number), id) = entry.remove_entry();
+            self.held_back.remove(&number);
             self.settle_lane(&id, now);
         }
     }
@@ -303,6 +307,20 @@ mod tests {
         assert_eq!(pop(&mut queue), None);
         queue.wake(LATER);
         assert_eq!(pop(&mut queue).map(|item| item.seq), Some(1));
+    }
+
+    #[test]
+    fn what_is_looked_at_again_comes_in_the_order_in_which_it_began_to_wait() {
+        let threads: Vec<String> = (0..20).map(|number| format!("{}", number * 7 % 20)).collect();
+        let mut queue = queue(threads.iter().map(|thread| item(thread, 1)).collect());
+        for has_end in [true, false].into_iter().cycle() {
+            let Some(item) = pop(&mut queue) else { break };
+            queue.hold_back(&item, has_end.then_some(LATER));
+        }
+        queue.look_again(NOW);
+        let order: Vec<_> =
+            std::iter::from_fn(|| pop(&mut queue)).map(|item| item.message_id.to_string()).collect();
+        assert_eq!(order, threads.iter().map(|thread| format!("{thread}-1")).collect::<Vec<_>>());
     }
 
     #[test]
