@@ -63,7 +63,9 @@ impl Channel for RoomChannel {
     async fn send(&self, delivery: &Delivery) -> Result<Receipt, SendError> {
         let line = format!("{}: {}", delivery.session_id, delivery.content);
         match self.room.send(Say(line)).await {
-            Ok(number) => Ok(Receipt { platform_message_id: Some(format!("line-{number}")) }),
+            Ok(number) => {
+                Ok(Receipt { platform_message_id: Some(format!("line-{number}")), ..Receipt::default() })
+            }
             // The room ended before it answered: it may or may not have the line.
             Err(error) => Err(SendError::Ambiguous { reason: error.to_string() }),
         }

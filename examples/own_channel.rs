@@ -42,7 +42,7 @@ impl Channel for NoticeBoard {
         // Only now the platform has the message. The receipt names it, so that the agent can edit it later.
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         notes.push(text.to_owned());
-        Ok(Receipt { platform_message_id: Some(format!("note-{}", notes.len())) })
+        Ok(Receipt { platform_message_id: Some(format!("note-{}", notes.len())), ..Receipt::default() })
     }
 }
 

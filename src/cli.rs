@@ -7,6 +7,7 @@ mod demo;
 mod drain;
 mod lanes;
 mod ledger;
+mod pauses;
 mod place;
 mod running;
 mod serve;
@@ -60,6 +61,12 @@ enum Command {
         #[command(subcommand)]
         command: ledger::LedgerCommand,
     },
+    /// Send nothing of a tenant, channel, destination, session or lane until it is resumed
+    Pause(pauses::PauseArgs),
+    /// End a pause
+    Resume(pauses::ResumeArgs),
+    /// List what holds sends back: pauses, limits of platforms, refused credentials
+    Pauses(pauses::PausesArgs),
     /// Show what nanorelay does, with demo agents in a directory of its own
     Demo(demo::DemoArgs),
     /// Print or check the configuration
@@ -201,6 +208,9 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Sessions { command } => sessions::run(command),
         Command::Lanes { command } => lanes::run(command),
         Command::Ledger { command } => ledger::run(command),
+        Command::Pause(args) => pauses::pause(args),
+        Command::Resume(args) => pauses::resume(&args),
+        Command::Pauses(args) => pauses::list(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Config { command } => config::run(command),
         Command::Bench(args) => bench::run(&args),

@@ -172,14 +172,25 @@ fn typed<T: DeserializeOwned>(
     prefix: &[String],
     errors: &mut Vec<ConfigError>,
 ) -> Option<T> {
+    typed_part(layers, prefix, |_| true, errors)
+}
+
+/// The same for those keys of the table that are `wanted`.
+fn typed_part<T: DeserializeOwned>(
+    layers: &mut Layers,
+    prefix: &[String],
+    wanted: impl Fn(&str) -> bool,
+    errors: &mut Vec<ConfigError>,
+) -> Option<T> {
     let mut value = None;
     // A required key that was wrong is missing once it is reset; that is no second error.
     let mut reset: Vec<Vec<String>> = Vec::new();
     for _ in 0..ERRORS_MAX {
-        let table = match prefix {
+        let mut table = match prefix {
             [] => layers.merged().clone(),
             _ => layers::value_at(layers.merged(), prefix)?.as_table()?.clone(),
         };
+        table.retain(|key, _| wanted(key));
         let problem = match serde_path_to_error::deserialize(table) {
             Ok(found) => {
                 value = Some(found);

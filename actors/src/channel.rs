@@ -1,21 +1,27 @@
 //! Channels: the adapter trait and the actor that drives an adapter.
 //!
-//! One [`ChannelActor`] per channel account. It keeps the account's lanes, lets tenants take turns, waits for
-//! retries and rate limits, and starts one task per attempt (`send.rs`). What must not be lost is in the ledger:
-//! when the actor dies, sessions hand their messages in again.
+//! One [`ChannelActor`] per channel account. It chooses what is sent next (`dispatch.rs`) from the account's lanes
+//! (`queue.rs`) as far as limits allow (`gate.rs`), and starts one task per attempt (`send.rs`). What must not be
+//! lost is in the ledger: when the actor dies, sessions hand their messages in again.
 
 pub mod account;
 pub mod adapter;
+mod attachments;
+mod dispatch;
+mod gate;
 pub(crate) mod queue;
 mod send;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod unblock;
 
 use crate::channel::account::ChannelAccount;
-use crate::channel::queue::{ChannelQueue, QueuedDelivery};
+use crate::channel::dispatch::Dispatcher;
+use crate::channel::gate::SendPermit;
+use crate::channel::queue::QueuedDelivery;
 use crate::channel::send::Attempted;
 use crate::engine::Engine;
 use crate::limits::MAILBOX_CAPACITY;
-use crate::model::error::LimitScope;
 use crate::model::time::Timestamp;
 use crate::session::messages::ChannelRestarted;
 use crate::supervise::activity::ActivityToken;
@@ -27,16 +33,13 @@ use std::time::Duration;
 
 /// Pause after an attempt whose own code panicked.
 const BROKEN_ATTEMPT_PAUSE: Duration = Duration::from_secs(1);
+/// The longest timer. What lies further ahead is looked at again then.
+const TIMER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Drives one channel account.
 pub struct ChannelActor {
     engine: Arc<Engine>,
-    account: Arc<ChannelAccount>,
-    queue: ChannelQueue,
-    /// Sends on their way.
-    in_flight: usize,
-    /// Nothing is sent before. The account keeps it: it must outlive this actor.
-    blocked_until: Option<Timestamp>,
+    dispatcher: Dispatcher,
     /// The timer for the next thing to wait for.
     timer: Option<(Timestamp, SpawnHandle)>,
     /// Held while something can be sent.
@@ -50,6 +53,13 @@ pub struct ChannelActor {
 #[rtype(result = "()")]
 pub(crate) struct Enqueue {
     pub items: Vec<QueuedDelivery>,
+    pub _token: ActivityToken,
+}
+
+/// Says that something which holds sends back may be over.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LookAgain {
     pub _token: ActivityToken,
 }
 
@@ -67,7 +77,11 @@ pub struct ChannelSnapshot {
     pub queued: usize,
     /// Sends on their way.
     pub in_flight: usize,
-    /// Milliseconds since 1970 before which nothing is sent.
+    /// Lanes that a pause, a breaker or a limit of their own holds back.
+    pub lanes_held_back: usize,
+    /// Why nothing at all is sent; none when something is.
+    pub blocked_by: Option<String>,
+    /// Milliseconds since 1970 before which nothing is sent; none also when nobody knows for how long.
     pub blocked_until_ms: Option<i64>,
 }
 
@@ -81,10 +95,7 @@ impl ChannelActor {
             ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
             ChannelActor {
                 engine: engine_inside,
-                account,
-                queue: ChannelQueue::default(),
-                in_flight: 0,
-                blocked_until: None,
+                dispatcher: Dispatcher::new(account),
                 timer: None,
                 busy: None,
                 _guard: guard,
@@ -102,64 +113,35 @@ impl ChannelActor {
 
     fn dispatch(&mut self, ctx: &mut Context<Self>) {
         let now = self.engine.now();
-        self.queue.wake(now);
-        self.blocked_until = self.account.blocked_until(now);
-        let in_flight_max = self.engine.settings.limits.in_flight_per_channel_max;
-        while self.may_send() && self.in_flight < in_flight_max {
-            let Some(item) = self.queue.pop_ready() else { break };
-            if let Some(until) = self.account.chat_blocked_until(&item.destination) {
-                self.queue.retry(&item, until, now);
-                continue;
-            }
-            self.start_attempt(item, ctx);
+        let engine = Arc::clone(&self.engine);
+        self.dispatcher.look(&engine.holds, now);
+        // A relay that shuts down waits for what is on its way and sends nothing more.
+        while !engine.is_stopping()
+            && let Some((item, permit)) =
+                self.dispatcher.next(&engine.holds, engine.settings.limits.in_flight_per_channel_max, now)
+        {
+            self.start_attempt(item, permit, ctx);
         }
         self.set_timer(ctx);
         self.update_busy();
     }
 
-    /// A relay that shuts down waits for what is on its way and sends nothing more.
-    fn may_send(&self) -> bool {
-        self.blocked_until.is_none() && !self.engine.is_stopping()
-    }
-
-    fn start_attempt(&mut self, item: QueuedDelivery, ctx: &mut Context<Self>) {
-        self.in_flight += 1;
-        let attempt = send::attempt(Arc::clone(&self.engine), Arc::clone(&self.account), item.clone());
+    fn start_attempt(&mut self, item: QueuedDelivery, permit: SendPermit, ctx: &mut Context<Self>) {
+        let attempt = send::attempt(Arc::clone(&self.engine), permit, item.clone());
         // Spawned on the arbiter, not in the actor: it must live on when the actor dies.
         let task = actix_rt::spawn(attempt);
         let finished = task.into_actor(self).map(move |result, actor, ctx| {
-            actor.in_flight -= 1;
             let now = actor.engine.now();
-            match result {
-                Ok(Attempted::Settled) => actor.queue.settled(&item, now),
-                Ok(Attempted::RetryAt { at, blocks }) => {
-                    actor.block(&item, at, blocks);
-                    actor.queue.retry(&item, at, now);
-                }
-                // The attempt's own code panicked: the next one finds in the ledger how far this one came.
-                Err(_) => actor.queue.retry(&item, now.plus(BROKEN_ATTEMPT_PAUSE), now),
-            }
+            // When the attempt's own code has panicked, the next one finds in the ledger how far this one came.
+            let attempted = result.unwrap_or(Attempted::RetryAt(now.plus(BROKEN_ATTEMPT_PAUSE)));
+            actor.dispatcher.ended(&item, &attempted, now);
             actor.dispatch(ctx);
         });
         ctx.spawn(finished);
     }
 
-    fn block(&self, item: &QueuedDelivery, until: Timestamp, scope: Option<LimitScope>) {
-        match scope {
-            None => {}
-            Some(LimitScope::Account) => self.account.block(until),
-            Some(LimitScope::Destination) => {
-                let destination = item.destination.clone();
-                self.account.block_chat(destination.channel_type, destination.platform_id, until);
-            }
-        }
-    }
-
     fn set_timer(&mut self, ctx: &mut Context<Self>) {
-        let next = match (self.blocked_until, self.queue.next_wake()) {
-            (Some(blocked), _) if self.queue.has_ready() => Some(blocked),
-            (blocked, wake) => wake.map(|wake| blocked.map_or(wake, |blocked| blocked.max(wake))),
-        };
+        let next = self.dispatcher.next_wake();
         let Some(at) = next else { return };
         match self.timer {
             Some((set, _)) if set <= at => return,
@@ -168,7 +150,7 @@ impl ChannelActor {
             }
             None => {}
         }
-        let delay = at.since(self.engine.now());
+        let delay = at.since(self.engine.now()).min(TIMER_MAX);
         let handle = ctx.run_later(delay, |actor, ctx| {
             actor.timer = None;
             actor.dispatch(ctx);
@@ -177,7 +159,8 @@ impl ChannelActor {
     }
 
     fn update_busy(&mut self) {
-        let busy = self.in_flight > 0 || (self.may_send() && self.queue.has_ready());
+        let may_send = !self.engine.is_stopping() && self.dispatcher.could_send();
+        let busy = self.dispatcher.in_flight() > 0 || may_send;
         match (busy, self.busy.is_some()) {
             (true, false) => self.busy = Some(self.engine.activity.token()),
             (false, true) => self.busy = None,
@@ -196,8 +179,16 @@ impl Handler<Enqueue> for ChannelActor {
     fn handle(&mut self, message: Enqueue, ctx: &mut Context<Self>) {
         let now = self.engine.now();
         for item in message.items {
-            self.queue.push(item, now);
+            self.dispatcher.push(item, |group| self.engine.tenants.of(group), now);
         }
+        self.dispatch(ctx);
+    }
+}
+
+impl Handler<LookAgain> for ChannelActor {
+    type Result = ();
+
+    fn handle(&mut self, _: LookAgain, ctx: &mut Context<Self>) {
         self.dispatch(ctx);
     }
 }
@@ -206,11 +197,6 @@ impl Handler<ObserveChannel> for ChannelActor {
     type Result = actix::MessageResult<ObserveChannel>;
 
     fn handle(&mut self, _: ObserveChannel, _: &mut Context<Self>) -> Self::Result {
-        actix::MessageResult(ChannelSnapshot {
-            name: self.account.name.to_string(),
-            queued: self.queue.len(),
-            in_flight: self.in_flight,
-            blocked_until_ms: self.blocked_until.map(Timestamp::as_ms),
-        })
+        actix::MessageResult(self.dispatcher.snapshot())
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod control;
 pub mod directory;
 pub mod file_marks;
 pub mod hints;
+pub mod holds;
 pub mod quotas;
 pub mod statistics;
 pub mod warnings;
@@ -13,13 +14,15 @@ use crate::clock::SharedClock;
 use crate::engine::directory::Directory;
 use crate::engine::file_marks::FileMarks;
 use crate::engine::hints::Hints;
+use crate::engine::holds::Holds;
 use crate::engine::quotas::{AttachmentQuota, TaskCounts};
 use crate::engine::statistics::Statistics;
 use crate::engine::warnings::{Warned, Warnings};
 use crate::ledger::Ledger;
 use crate::limits::{ACTIVATIONS_MAX, IDLE_HANDLES_MAX, REST_MARKS_PER_RECORD_MAX};
 use crate::model::error::ErrorClass;
-use crate::model::ids::{AgentGroupId, MessageId, SessionId};
+use crate::model::ids::{AgentGroupId, ChannelType, MessageId, SessionId};
+use crate::model::tenant::Tenants;
 use crate::model::time::Timestamp;
 use crate::runtime::AgentRuntime;
 use crate::settings::Settings;
@@ -86,6 +89,10 @@ pub struct Engine {
     pub attachments: AttachmentQuota,
     /// Adds up the tasks of each agent group.
     pub tasks: TaskCounts,
+    /// What holds sends back.
+    pub holds: Holds,
+    /// Who shares the channels.
+    pub tenants: Tenants,
     /// The channel accounts and their adapters.
     pub channels: ChannelAccounts,
     /// Wakes and stops agents.
@@ -139,6 +146,16 @@ impl Engine {
     /// Replaces the known content of `v2.db`.
     pub fn set_snapshot(&self, snapshot: CentralSnapshot) {
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+    }
+
+    /// Whether messages of that type can be sent without somebody's doing.
+    pub fn may_send_to(&self, channel_type: &ChannelType) -> bool {
+        let now = self.now();
+        let account = &self.channels.serving(channel_type).name;
+        let is_paused = [account, channel_type]
+            .into_iter()
+            .any(|name| self.holds.channel_blocked(name, now).is_some_and(|blocked| blocked.until.is_none()));
+        self.channels.has_adapter_for(channel_type) && !is_paused
     }
 
     /// A guard for a new life of an actor.

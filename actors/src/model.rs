@@ -1,13 +1,16 @@
 //! The pure part: identifiers, messages, routes, retries, tasks. No actors, no SQL, no clock.
 
 pub mod action;
+pub mod breaker;
 pub mod content;
 pub mod error;
+pub mod hold;
 pub mod ids;
 pub mod lane_name;
 pub mod lanes;
 pub mod message;
 pub mod on_block;
+pub mod rate_limit;
 pub mod recurrence;
 pub mod retention;
 pub mod retry;
@@ -15,5 +18,6 @@ pub mod revision;
 pub mod route;
 pub mod staleness;
 pub mod task;
-mod text;
+pub mod tenant;
+pub(crate) mod text;
 pub mod time;

@@ -3,11 +3,13 @@
 mod builder;
 mod deliveries;
 mod lanes;
+mod pauses;
 mod rebuild;
 mod root;
 mod stopped;
 
 pub use builder::{RelayBuilder, StartError};
+pub use pauses::Resume;
 pub use stopped::StoppedHost;
 
 use crate::engine::Engine;
@@ -72,7 +74,7 @@ impl Relay {
 
     /// Looks at every session, delivers all that is due, and waits for retries that come within `deadline`.
     ///
-    /// Messages of a type without a channel are not waited for. Counts are those since the start of the relay.
+    /// Messages of a type without a channel, or of one that is paused until it is resumed, are not waited for. Counts are those since the start of the relay.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
         let started = tokio::time::Instant::now();
         self.look(None, LookReason::Reload).await;
@@ -122,7 +124,7 @@ impl Relay {
         self.read(|engine| {
             let is_served = |name: &str| {
                 name == AGENT_CHANNEL_TYPE
-                    || ChannelType::new(name).is_ok_and(|name| engine.channels.has_adapter_for(&name))
+                    || ChannelType::new(name).is_ok_and(|name| engine.may_send_to(&name))
             };
             engine.ledger_reader.left(engine.now(), &is_served)
         })

@@ -4,6 +4,8 @@ mod replay;
 
 pub use replay::{InvalidRate, ReplayRate};
 
+use crate::model::hold::{Hold, HoldCause, HoldScopeKind};
+use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Where a delivery stands.
@@ -238,6 +240,36 @@ pub struct PruneReport {
     pub used_bytes: u64,
     /// What is free for new rows, in bytes.
     pub free_bytes: u64,
+}
+
+/// What holds sends back, as it is listed: an operator's pause, or what a platform asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldRecord {
+    /// The kind of what is held back.
+    pub scope: HoldScopeKind,
+    /// Its name, in parts; see [`crate::model::hold::HoldScope::from_parts`].
+    pub name: Vec<String>,
+    /// What made it.
+    pub cause: HoldCause,
+    /// When it ends by itself, RFC 3339 UTC; none when it lasts until it is resumed.
+    pub until: Option<String>,
+    /// In words.
+    pub reason: String,
+    /// When it was made, RFC 3339 UTC.
+    pub since: String,
+}
+
+impl From<Hold> for HoldRecord {
+    fn from(hold: Hold) -> Self {
+        Self {
+            scope: hold.scope.kind(),
+            name: hold.scope.parts(),
+            cause: hold.cause,
+            until: hold.until.map(Timestamp::to_iso),
+            reason: hold.reason,
+            since: hold.since.to_iso(),
+        }
+    }
 }
 
 /// The counts of one run of `drain`.

@@ -1,6 +1,9 @@
 //! What an operator or an embedding application may choose.
 
 use crate::limits::Limits;
+use crate::model::breaker::BreakerSettings;
+use crate::model::rate_limit::Rates;
+use crate::model::tenant::TenantSettings;
 use std::time::Duration;
 
 /// Everything that can be chosen about one relay.
@@ -31,6 +34,8 @@ pub struct Settings {
     pub claim_tries_max: u32,
     /// What the ledger keeps of messages that are settled.
     pub retention: Retention,
+    /// Who shares the channels. An agent group of no tenant is a tenant of its own.
+    pub tenants: Vec<TenantSettings>,
 }
 
 impl Default for Settings {
@@ -47,6 +52,7 @@ impl Default for Settings {
             claim_stale_after: Duration::from_secs(60),
             heartbeat_ceiling: Duration::from_secs(30 * 60),
             claim_tries_max: 5,
+            tenants: Vec::new(),
             retention: Retention::default(),
         }
     }
@@ -160,11 +166,23 @@ pub struct ChannelSettings {
     pub on_ambiguous: OnAmbiguous,
     /// What a lane does while its first message is tried again.
     pub on_block: OnBlock,
+    /// How fast it may be sent to.
+    pub rates: Rates,
+    /// When its breakers open.
+    pub breaker: BreakerSettings,
+    /// When to try again; `None` = as in [`Settings::retry`].
+    pub retry: Option<RetrySchedules>,
 }
 
 impl Default for ChannelSettings {
     fn default() -> Self {
-        Self { on_ambiguous: OnAmbiguous::Auto, on_block: OnBlock::Wait }
+        Self {
+            on_ambiguous: OnAmbiguous::Auto,
+            on_block: OnBlock::Wait,
+            rates: Rates::default(),
+            breaker: BreakerSettings::default(),
+            retry: None,
+        }
     }
 }
 

@@ -45,7 +45,7 @@ impl Channel for ConsoleChannel {
     async fn send(&self, delivery: &Delivery) -> Result<Receipt, SendError> {
         let id = format!("console-{}", 1 + self.last_id.fetch_add(1, Ordering::Relaxed));
         let reason = match self.blocks.submit(render::block(delivery, &id)).await {
-            Some(Ok(())) => return Ok(Receipt { platform_message_id: Some(id) }),
+            Some(Ok(())) => return Ok(Receipt { platform_message_id: Some(id), limit: None }),
             Some(Err(error)) => format!("cannot write to the console: {error}"),
             None => "the writer of the console has died".to_owned(),
         };

@@ -2,6 +2,7 @@
 
 mod address;
 mod answer;
+mod limits;
 mod signature;
 
 pub use address::{UrlProblem, check_url};
@@ -105,14 +106,15 @@ impl Channel for WebhookChannel {
             .header("webhook-signature", self.keys.sign(&id, timestamp_s, body.as_bytes()))
             .body(body);
         let response = request.send().await.map_err(|error| classify_failure(&error))?;
-        let retry_after = response
-            .headers()
-            .get("retry-after")
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| answer::retry_after(text, self.clock.now()));
+        let now = self.clock.now();
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let limit = limits::learned(header, now);
+        let by_limit = || limit.filter(|limit| limit.remaining == 0).map(|limit| limit.resets_at.since(now));
+        let retry_after =
+            header("retry-after").and_then(|text| answer::retry_after(text, now)).or_else(by_limit);
         answer::classify(response.status().as_u16(), retry_after)?;
         let platform_message_id = answer::message_id(&read_bounded(response).await);
-        Ok(Receipt { platform_message_id })
+        Ok(Receipt { platform_message_id, limit })
     }
 }
 

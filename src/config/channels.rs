@@ -1,9 +1,12 @@
 //! The `[channels.<channel_type>]` tables.
 
 use super::layers::{KeyPath, Layers, value_at};
-use super::units::duration;
-use super::{ConfigError, ConfigSources, typed};
+use super::sections::RetrySection;
+use super::units::{count, duration, interval_of_rate, optional_count};
+use super::{ConfigError, ConfigSources, typed_part};
 use crate::channels::webhook::{SigningKeys, check_url};
+use nanorelay_actors::model::breaker::BreakerSettings;
+use nanorelay_actors::model::rate_limit::{Rate, Rates};
 use nanorelay_actors::settings::{ChannelSettings, OnAmbiguous, OnBlock};
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
@@ -85,18 +88,6 @@ fn on_block_default() -> OnBlock {
     OnBlock::Wait
 }
 
-impl OnAmbiguousName {
-    fn settings(self, on_block: OnBlock) -> ChannelSettings {
-        let on_ambiguous = match self {
-            OnAmbiguousName::Auto => OnAmbiguous::Auto,
-            OnAmbiguousName::Resend => OnAmbiguous::Resend,
-            OnAmbiguousName::Reconcile => OnAmbiguous::Reconcile,
-            OnAmbiguousName::Hold => OnAmbiguous::Hold,
-        };
-        ChannelSettings { on_ambiguous, on_block }
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum KindName {
@@ -105,32 +96,99 @@ enum KindName {
     Webhook,
 }
 
-/// Only the kind: it decides which other keys there may be.
-#[derive(Deserialize)]
-struct KindOnly {
-    kind: KindName,
-}
+/// The tables of `[retry]`.
+const RETRY_CLASSES: [&str; 4] = ["rate_limited", "transient", "unauthorized", "unavailable"];
 
+/// The names of [`CommonKeys`].
+const COMMON_KEYS: [&str; 9] = [
+    "kind",
+    "on_ambiguous",
+    "on_block",
+    "rate_per_second",
+    "burst",
+    "destination_rate_per_second",
+    "destination_burst",
+    "breaker",
+    "retry",
+];
+
+/// What every channel may have. The kind decides which other keys there may be.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ConsoleKeys {
-    #[serde(rename = "kind")]
-    _kind: KindName,
+struct CommonKeys {
+    kind: KindName,
     #[serde(default)]
     on_ambiguous: OnAmbiguousName,
     #[serde(default = "on_block_default", deserialize_with = "on_block")]
     on_block: OnBlock,
+    /// The time from one send to the next.
+    #[serde(default, rename = "rate_per_second", deserialize_with = "interval_of_rate")]
+    interval: Option<Duration>,
+    #[serde(default, deserialize_with = "optional_count::<_, _, 1, 1_000_000>")]
+    burst: Option<u32>,
+    #[serde(default, rename = "destination_rate_per_second", deserialize_with = "interval_of_rate")]
+    destination_interval: Option<Duration>,
+    #[serde(default, deserialize_with = "optional_count::<_, _, 1, 1_000_000>")]
+    destination_burst: Option<u32>,
+    #[serde(default)]
+    breaker: BreakerKeys,
+    retry: Option<RetrySection>,
 }
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct BreakerKeys {
+    #[serde(deserialize_with = "count::<_, _, 0, 1_000_000>")]
+    failures: u32,
+    #[serde(deserialize_with = "duration::<_, 10, 3_600_000>")]
+    open_min: Duration,
+    #[serde(deserialize_with = "duration::<_, 10, 86_400_000>")]
+    open_max: Duration,
+}
+
+impl Default for BreakerKeys {
+    fn default() -> Self {
+        let BreakerSettings { failures, open_min, open_max } = BreakerSettings::default();
+        Self { failures, open_min, open_max }
+    }
+}
+
+impl CommonKeys {
+    fn settings(&self) -> ChannelSettings {
+        let BreakerKeys { failures, open_min, open_max } = self.breaker;
+        ChannelSettings {
+            on_ambiguous: match self.on_ambiguous {
+                OnAmbiguousName::Auto => OnAmbiguous::Auto,
+                OnAmbiguousName::Resend => OnAmbiguous::Resend,
+                OnAmbiguousName::Reconcile => OnAmbiguous::Reconcile,
+                OnAmbiguousName::Hold => OnAmbiguous::Hold,
+            },
+            on_block: self.on_block,
+            rates: Rates {
+                account: rate(self.interval, self.burst),
+                destination: rate(self.destination_interval, self.destination_burst),
+            },
+            breaker: BreakerSettings { failures, open_min, open_max },
+            retry: self.retry.as_ref().map(RetrySection::schedules),
+        }
+    }
+}
+
+/// Without a burst, what comes within a second may come at once.
+fn rate(interval: Option<Duration>, burst: Option<u32>) -> Option<Rate> {
+    let interval = interval?;
+    let within_a_second = Duration::from_secs(1).as_nanos() / interval.as_nanos().max(1);
+    let burst = burst.unwrap_or_else(|| u32::try_from(within_a_second).unwrap_or(u32::MAX));
+    Some(Rate::new(interval, burst))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConsoleKeys {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct JsonlKeys {
-    #[serde(rename = "kind")]
-    _kind: KindName,
-    #[serde(default)]
-    on_ambiguous: OnAmbiguousName,
-    #[serde(default = "on_block_default", deserialize_with = "on_block")]
-    on_block: OnBlock,
     path: PathBuf,
     #[serde(default = "fsync_default")]
     fsync: bool,
@@ -139,12 +197,6 @@ struct JsonlKeys {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WebhookKeys {
-    #[serde(rename = "kind")]
-    _kind: KindName,
-    #[serde(default)]
-    on_ambiguous: OnAmbiguousName,
-    #[serde(default = "on_block_default", deserialize_with = "on_block")]
-    on_block: OnBlock,
     url: String,
     secret: Option<String>,
     secret_file: Option<PathBuf>,
@@ -195,28 +247,47 @@ fn read_one(
         errors.push(wrong(layers, "must be a table with a kind"));
         return None;
     }
-    let kind: KindOnly = typed(layers, &path, errors)?;
-    let (settings, kind) = match kind.kind {
+    // A channel's schedules differ from those of all channels only where it says so.
+    let retry = [&path[..], &["retry".to_owned()]].concat();
+    for class in RETRY_CLASSES {
+        layers.complete(&[&retry[..], &[class.to_owned()]].concat(), &["retry".to_owned(), class.to_owned()]);
+    }
+    layers.complete(&retry, &["retry".to_owned()]);
+    let is_common = |key: &str| COMMON_KEYS.contains(&key);
+    let common: CommonKeys = typed_part(layers, &path, is_common, errors)?;
+    for (burst, rate, is_alone) in [
+        ("burst", "rate_per_second", common.burst.is_some() && common.interval.is_none()),
+        (
+            "destination_burst",
+            "destination_rate_per_second",
+            common.destination_burst.is_some() && common.destination_interval.is_none(),
+        ),
+    ] {
+        if is_alone {
+            errors.push(at_key(layers, &path, burst, format!("means nothing without {rate}")));
+        }
+    }
+    let is_own = |key: &str| !is_common(key);
+    let kind = match common.kind {
         KindName::Console => {
-            let keys: ConsoleKeys = typed(layers, &path, errors)?;
-            (keys.on_ambiguous.settings(keys.on_block), ChannelKind::Console)
+            let ConsoleKeys {} = typed_part(layers, &path, is_own, errors)?;
+            ChannelKind::Console
         }
         KindName::Jsonl => {
-            let keys: JsonlKeys = typed(layers, &path, errors)?;
+            let keys: JsonlKeys = typed_part(layers, &path, is_own, errors)?;
             let file = sources.resolve(&keys.path);
             if let Err(message) = check_jsonl_path(sources.data_dir.as_deref(), &keys.path, &file) {
                 errors.push(at_key(layers, &path, "path", message));
                 return None;
             }
-            (keys.on_ambiguous.settings(keys.on_block), ChannelKind::Jsonl { path: file, fsync: keys.fsync })
+            ChannelKind::Jsonl { path: file, fsync: keys.fsync }
         }
         KindName::Webhook => {
-            let keys: WebhookKeys = typed(layers, &path, errors)?;
-            let settings = keys.on_ambiguous.settings(keys.on_block);
-            (settings, ChannelKind::Webhook(webhook(layers, sources, &path, keys, errors)?))
+            let keys: WebhookKeys = typed_part(layers, &path, is_own, errors)?;
+            ChannelKind::Webhook(webhook(layers, sources, &path, keys, errors)?)
         }
     };
-    Some(ChannelEntry { name, settings, kind })
+    Some(ChannelEntry { name, settings: common.settings(), kind })
 }
 
 fn webhook(

@@ -138,6 +138,16 @@ impl Layers {
         };
     }
 
+    /// Completes the table at `path` with what the one at `from` has and it has not. Without a table at `path`, nothing
+    /// happens.
+    pub fn complete(&mut self, path: &[String], from: &[String]) {
+        let Some(Value::Table(source)) = value_at(&self.merged, from).cloned() else { return };
+        if let Some(table) = table_at_mut(&mut self.merged, path) {
+            let own = std::mem::replace(table, source);
+            merge(table, own);
+        }
+    }
+
     fn set(&mut self, path: &[String], value: Value, origin: Origin) {
         let Some((last, parents)) = path.split_last() else { return };
         let mut table = &mut self.merged;

@@ -1,12 +1,14 @@
 //! The sections of the configuration as types. `default.toml` holds every key: nothing here has a default.
 
-use super::units::{attempts, count, duration, size};
+use super::units::{attempts, count, duration, optional_count, size};
 use nanorelay_actors::limits::Limits;
+use nanorelay_actors::model::tenant::TenantSettings;
 use nanorelay_actors::settings::{
     Durability, MissingAttachment, Retention, RetrySchedule, RetrySchedules, Settings, Watch,
 };
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const SECOND: u64 = 1000;
@@ -27,6 +29,7 @@ pub(super) struct Sections {
     tasks: TasksSection,
     limits: LimitsSection,
     ledger: LedgerSection,
+    tenants: BTreeMap<String, TenantKeys>,
     pub log: LogConfig,
     pub shutdown: ShutdownSection,
 }
@@ -68,7 +71,21 @@ enum MissingAttachmentName {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RetrySection {
+struct TenantKeys {
+    agent_groups: Vec<String>,
+    #[serde(default = "weight_default", deserialize_with = "count::<_, _, 1, 1000>")]
+    weight: u32,
+    #[serde(default, deserialize_with = "optional_count::<_, _, 1, 10_000>")]
+    in_flight: Option<usize>,
+}
+
+fn weight_default() -> u32 {
+    1
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RetrySection {
     rate_limited: RetryKeys,
     transient: RetryKeys,
     unauthorized: RetryKeys,
@@ -203,7 +220,7 @@ pub(super) struct ShutdownSection {
 impl Sections {
     /// The engine's part.
     pub fn settings(&self) -> Settings {
-        let Self { delivery, retry, sweep, tasks, limits, ledger, log: _, shutdown: _ } = self;
+        let Self { delivery, retry, sweep, tasks, limits, ledger, tenants, log: _, shutdown: _ } = self;
         Settings {
             limits: Limits {
                 content_bytes_max: limits.content_bytes,
@@ -222,12 +239,7 @@ impl Sections {
                 in_flight_per_channel_max: delivery.in_flight_per_channel,
                 send_timeout: delivery.send_timeout,
             },
-            retry: RetrySchedules {
-                rate_limited: retry.rate_limited.schedule(),
-                transient: retry.transient.schedule(),
-                unauthorized: retry.unauthorized.schedule(),
-                unavailable: retry.unavailable.schedule(),
-            },
+            retry: retry.schedules(),
             sweep_interval: sweep.interval,
             poll_interval: delivery.poll_interval,
             watch: match delivery.watch {
@@ -252,6 +264,29 @@ impl Sections {
                 dead_per_session_max: ledger.dead_per_session,
                 size_bytes_max: ledger.size,
             },
+            tenants: tenants.iter().map(|(name, keys)| keys.settings(name)).collect(),
+        }
+    }
+}
+
+impl TenantKeys {
+    fn settings(&self, name: &str) -> TenantSettings {
+        TenantSettings {
+            name: name.to_owned(),
+            agent_groups: self.agent_groups.clone(),
+            weight: self.weight,
+            in_flight_max: self.in_flight,
+        }
+    }
+}
+
+impl RetrySection {
+    pub fn schedules(&self) -> RetrySchedules {
+        RetrySchedules {
+            rate_limited: self.rate_limited.schedule(),
+            transient: self.transient.schedule(),
+            unauthorized: self.unauthorized.schedule(),
+            unavailable: self.unavailable.schedule(),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Tests of the configuration as a whole.
 
 use super::*;
+use nanorelay_actors::model::breaker::BreakerSettings;
+use nanorelay_actors::model::rate_limit::{Rate, Rates};
+use nanorelay_actors::settings::ChannelSettings;
 
 fn sources(file: &Path, environment: &[(&str, &str)]) -> ConfigSources {
     ConfigSources {
@@ -51,6 +54,54 @@ fn the_channels_shown_in_the_default_file_are_valid() {
     let config = load(&text, &[("SLACK_HOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]).unwrap();
     let names: Vec<&str> = config.channels.iter().map(|channel| channel.name.as_str()).collect();
     assert_eq!(names, ["*", "archive", "slack"]);
+}
+
+#[test]
+fn a_channel_has_rates_a_breaker_and_schedules_of_its_own() {
+    let text = "[retry.transient]\nattempts = 7\nmax = \"9m\"\n[channels.a]\nkind = \"console\"\n\
+        rate_per_second = 20\ndestination_rate_per_second = 0.5\ndestination_burst = 4\n\
+        breaker = { failures = 0 }\nretry.transient.attempts = 3\n[channels.b]\nkind = \"console\"\n";
+    let config = load(text, &[]).unwrap();
+    let settings = &config.channels[0].settings;
+    let rates = Rates {
+        account: Some(Rate::new(Duration::from_millis(50), 20)),
+        destination: Some(Rate::new(Duration::from_secs(2), 4)),
+    };
+    assert_eq!(settings.rates, rates);
+    assert_eq!(settings.breaker, BreakerSettings { failures: 0, ..BreakerSettings::default() });
+    let retry = settings.retry.clone().expect("schedules of its own");
+    assert_eq!(
+        (retry.transient.attempts_max, retry.transient.delay_max),
+        (Some(3), Duration::from_secs(540))
+    );
+    assert_eq!(retry.rate_limited, config.settings.retry.rate_limited);
+    assert_eq!(config.channels[1].settings, ChannelSettings::default());
+    let console = "[channels.a]\nkind = \"console\"\n";
+    for (line, message) in [
+        ("burst = 3", "burst: means nothing without rate_per_second"),
+        ("rate_per_second = 0", "rate_per_second: 0 is out of bounds, 0.001 to 10000 is allowed"),
+        ("rate_per_second = nan", "rate_per_second: NaN is out of bounds"),
+        ("breaker = { failure = 1 }", "breaker.failure: unknown key `failure`"),
+        ("retry.transient.tries = 1", "retry.transient.tries: unknown key `tries`"),
+        ("retry.sometimes.attempts = 1", "retry.sometimes: unknown key `sometimes`"),
+        ("colour = 1", "colour: unknown key `colour`"),
+    ] {
+        refused(&format!("{console}{line}\n"), &format!("nanorelay.toml, line 3: channels.a.{message}"));
+    }
+}
+
+#[test]
+fn tenants_have_groups_a_weight_and_a_limit() {
+    let text = "[tenants.acme]\nagent_groups = [\"ag-*\"]\nweight = 3\nin_flight = 8\n\
+        [tenants.b]\nagent_groups = []\n";
+    let tenants = load(text, &[]).unwrap().settings.tenants;
+    assert_eq!((tenants[0].name.as_str(), tenants[0].weight, tenants[0].in_flight_max), ("acme", 3, Some(8)));
+    assert_eq!((tenants[1].name.as_str(), tenants[1].weight, tenants[1].in_flight_max), ("b", 1, None));
+    refused("[tenants.a]\nweight = 1\n", "nanorelay.toml, line 1: tenants.a: missing key `agent_groups`");
+    refused(
+        "[tenants.a]\nagent_groups = []\nweight = 0\n",
+        "nanorelay.toml, line 3: tenants.a.weight: 0 is out of bounds, 1 to 1000 is allowed",
+    );
 }
 
 #[test]
@@ -214,6 +265,7 @@ fn every_configuration_shown_in_the_documentation_is_valid() {
         include_str!("../../README.md"),
         include_str!("../../docs/configuration.md"),
         include_str!("../../docs/channels.md"),
+        include_str!("../../docs/pauses-and-limits.md"),
     ];
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let blocks: Vec<&str> = texts

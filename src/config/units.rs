@@ -117,6 +117,40 @@ pub(super) fn count<'de, D: Deserializer<'de>, T: TryFrom<u64>, const MIN: u64, 
     T::try_from(number).map_err(|_| de::Error::custom("the number is too large"))
 }
 
+/// The same for a key that may be absent.
+pub(super) fn optional_count<'de, D: Deserializer<'de>, T: TryFrom<u64>, const MIN: u64, const MAX: u64>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    count::<D, T, MIN, MAX>(deserializer).map(Some)
+}
+
+/// How often a second something may happen, as the time from one to the next; from once in 1,000 s to 10,000 times a
+/// second.
+pub(super) fn interval_of_rate<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    struct Rate;
+    impl Visitor<'_> for Rate {
+        type Value = f64;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number such as 20 or 0.5")
+        }
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<f64, E> {
+            // Far larger numbers than are allowed are exact.
+            Ok(number as f64)
+        }
+        fn visit_f64<E: de::Error>(self, number: f64) -> Result<f64, E> {
+            Ok(number)
+        }
+    }
+    let rate = deserializer.deserialize_any(Rate)?;
+    // A number that is none is in no bounds.
+    match (0.001..=10_000.0).contains(&rate) {
+        true => Ok(Some(Duration::from_secs_f64(1.0 / rate))),
+        false => Err(de::Error::custom(format!("{rate} is out of bounds, 0.001 to 10000 is allowed"))),
+    }
+}
+
 /// A number of attempts from 1 to 1,000,000, or `unlimited`.
 pub(super) fn attempts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     struct Attempts;

@@ -2,9 +2,11 @@
 
 use super::SocketPlace;
 use super::protocol::{MessageKey, Request, Response};
+use nanorelay_actors::model::hold::HoldScope;
+use nanorelay_actors::model::time::Timestamp;
 use nanorelay_actors::report::{
-    DeliveryDetails, DeliveryFilter, DeliveryRecord, LaneFilter, LaneRecord, ReplayRate, Resolution,
-    SessionFilter, SessionRecord,
+    DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter, LaneRecord, ReplayRate,
+    Resolution, SessionFilter, SessionRecord,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io::{self, BufRead, BufReader, Write};
@@ -123,6 +125,34 @@ impl ControlClient {
     /// Settles an ambiguous delivery; whether it was ambiguous.
     pub fn resolve(&self, key: MessageKey, resolution: Resolution) -> Result<bool, ClientError> {
         Ok(self.count(&Request::Resolve { key, resolution })? > 0)
+    }
+
+    /// What holds sends back.
+    pub fn holds(&self) -> Result<Vec<HoldRecord>, ClientError> {
+        let mut responses = self.ask(&Request::Holds)?;
+        let Some(Response::End { .. }) = responses.pop() else { return Err(ClientError::Protocol) };
+        let record = |response| match response {
+            Response::Hold(record) => Ok(*record),
+            _ => Err(ClientError::Protocol),
+        };
+        responses.into_iter().map(record).collect()
+    }
+
+    /// Sends nothing of a scope for a time.
+    pub fn pause(
+        &self,
+        scope: &HoldScope,
+        until: Option<Timestamp>,
+        reason: String,
+    ) -> Result<(), ClientError> {
+        let until_ms = until.map(Timestamp::as_ms);
+        let request = Request::Pause { scope: scope.kind(), name: scope.parts(), until_ms, reason };
+        self.count(&request).map(drop)
+    }
+
+    /// Ends what holds a scope back; how much there was.
+    pub fn resume(&self, scope: &HoldScope, platform: bool) -> Result<u64, ClientError> {
+        self.count(&Request::Resume { scope: scope.kind(), name: scope.parts(), platform })
     }
 
     fn count(&self, request: &Request) -> Result<u64, ClientError> {

@@ -1,8 +1,9 @@
 //! The lines that are exchanged.
 
+use nanorelay_actors::model::hold::HoldScopeKind;
 use nanorelay_actors::report::{
-    DeliveryDetails, DeliveryFilter, DeliveryRecord, LaneFilter, LaneRecord, ReplayRate, Resolution,
-    SessionFilter, SessionRecord,
+    DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter, LaneRecord, ReplayRate,
+    Resolution, SessionFilter, SessionRecord,
 };
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +71,28 @@ pub enum Request {
         /// Its id.
         session_id: String,
     },
+    /// Sends nothing of a scope for a time.
+    Pause {
+        /// The kind of the scope.
+        scope: HoldScopeKind,
+        /// Its name, in parts.
+        name: Vec<String>,
+        /// When it ends by itself, in milliseconds since 1970; none = when it is resumed.
+        until_ms: Option<i64>,
+        /// In words.
+        reason: String,
+    },
+    /// Ends what holds a scope back.
+    Resume {
+        /// The kind of the scope.
+        scope: HoldScopeKind,
+        /// Its name, in parts.
+        name: Vec<String>,
+        /// Whether what the platform asked for is forgotten too.
+        platform: bool,
+    },
+    /// What holds sends back: answered by a [`Response::Hold`] each, then [`Response::End`].
+    Holds,
     /// Who answers.
     Status,
 }
@@ -96,9 +119,11 @@ pub enum Response {
     Session(Box<SessionRecord>),
     /// One lane.
     Lane(Box<LaneRecord>),
+    /// One pause, or limit of a platform.
+    Hold(Box<HoldRecord>),
     /// The request is done; nothing follows.
     End {
-        /// Deliveries or sessions or lanes listed, replayed, resolved, released or unblocked.
+        /// What was listed, replayed, resolved, released, unblocked, paused or resumed.
         count: u64,
     },
     /// Answer to [`Request::Status`]; nothing follows.

@@ -3,12 +3,14 @@
 use super::protocol::{MessageKey, REQUEST_BYTES_MAX, Request, Response};
 use super::{SOCKET_NAME, SocketPlace};
 use async_trait::async_trait;
+use nanorelay_actors::model::hold::HoldScope;
 use nanorelay_actors::model::ids::{InvalidId, MessageId, SessionId};
 use nanorelay_actors::model::message::DeliveryKey;
-use nanorelay_actors::relay::{OperationError, Relay};
+use nanorelay_actors::model::time::Timestamp;
+use nanorelay_actors::relay::{OperationError, Relay, Resume};
 use nanorelay_actors::report::{
-    DeliveryDetails, DeliveryFilter, DeliveryRecord, LaneFilter, LaneRecord, ReplayRate, Resolution,
-    SessionFilter, SessionRecord,
+    DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter, LaneRecord, ReplayRate,
+    Resolution, SessionFilter, SessionRecord,
 };
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -56,6 +58,17 @@ pub trait ControlTarget: 'static {
     async fn sessions(&self, filter: SessionFilter) -> Result<Vec<SessionRecord>, OperationError>;
     /// Looks again at a session that cannot be served; whether it was one.
     async fn release(&self, session: SessionId) -> Result<bool, OperationError>;
+    /// What holds sends back.
+    async fn holds(&self) -> Result<Vec<HoldRecord>, OperationError>;
+    /// Sends nothing of a scope for a time.
+    async fn pause(
+        &self,
+        scope: HoldScope,
+        until: Option<Timestamp>,
+        reason: &str,
+    ) -> Result<(), OperationError>;
+    /// Ends what holds a scope back; how much there was.
+    async fn resume(&self, scope: HoldScope, which: Resume) -> Result<usize, OperationError>;
 }
 
 #[async_trait(?Send)]
@@ -93,6 +106,20 @@ impl ControlTarget for Relay {
     }
     async fn release(&self, session: SessionId) -> Result<bool, OperationError> {
         Relay::release(self, session).await
+    }
+    async fn holds(&self) -> Result<Vec<HoldRecord>, OperationError> {
+        Ok(Relay::holds(self))
+    }
+    async fn pause(
+        &self,
+        scope: HoldScope,
+        until: Option<Timestamp>,
+        reason: &str,
+    ) -> Result<(), OperationError> {
+        Relay::pause(self, scope, until, reason).await
+    }
+    async fn resume(&self, scope: HoldScope, which: Resume) -> Result<usize, OperationError> {
+        Relay::resume(self, scope, which).await
     }
 }
 
@@ -234,6 +261,21 @@ async fn perform(request: Request, target: &impl ControlTarget) -> Result<Vec<Re
         Request::Release { session_id } => {
             let session = SessionId::new(&session_id).map_err(|problem| problem.to_string())?;
             vec![Response::End { count: u64::from(target.release(session).await.map_err(words)?) }]
+        }
+        Request::Holds => {
+            let records = target.holds().await.map_err(words)?;
+            let end = Response::End { count: records.len() as u64 };
+            records.into_iter().map(|record| Response::Hold(Box::new(record))).chain([end]).collect()
+        }
+        Request::Pause { scope, name, until_ms, reason } => {
+            let scope = HoldScope::from_parts(scope, &name).map_err(|problem| problem.to_string())?;
+            target.pause(scope, until_ms.map(Timestamp::from_ms), &reason).await.map_err(words)?;
+            vec![Response::End { count: 1 }]
+        }
+        Request::Resume { scope, name, platform } => {
+            let scope = HoldScope::from_parts(scope, &name).map_err(|problem| problem.to_string())?;
+            let which = if platform { Resume::Everything } else { Resume::Pause };
+            vec![Response::End { count: target.resume(scope, which).await.map_err(words)? as u64 }]
         }
         Request::Status => vec![Response::Status {
             process_id: std::process::id(),

@@ -83,13 +83,12 @@ fn retry_after_is_obeyed_by_other_chats_and_after_a_restart() {
     agent.text("limited");
     assert_eq!(drain(&data, 3)["retrying"], 1);
     assert_eq!(receiver.count(), 1);
-    // The message that was refused keeps its time; the account as a whole is asked again after a restart.
+    // Each drain is another process: the limit covers the account, whoever asks.
     other.text("another chat");
-    assert_eq!(drain(&data, 3)["retrying"], 2);
-    assert_eq!(receiver.count(), 2);
-    assert!(receiver.requests()[1].body.contains("another chat"));
-    assert_eq!(drain(&data, 3)["retrying"], 2);
-    assert_eq!(receiver.count(), 2, "sent before the receiver allowed it");
+    for _ in 0..2 {
+        assert_eq!(drain(&data, 3)["retrying"], 2);
+        assert_eq!(receiver.count(), 1, "sent before the receiver allowed it");
+    }
 }
 
 #[test]

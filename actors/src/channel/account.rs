@@ -1,10 +1,12 @@
 //! Channel accounts: an adapter with its settings, and what must outlive the actor that drives it.
 
 use super::adapter::{Channel, Delivery, Idempotency};
+use super::gate::Gate;
+use crate::model::breaker::BreakerSettings;
 use crate::model::error::{Receipt, SendError};
-use crate::model::ids::{ChannelType, PlatformId};
-use crate::model::message::{DeliveryKey, Destination};
-use crate::model::time::Timestamp;
+use crate::model::hold::{Hold, HoldCause, HoldScope};
+use crate::model::ids::ChannelType;
+use crate::model::message::DeliveryKey;
 use crate::settings::{ChannelSettings, OnAmbiguous};
 use async_trait::async_trait;
 use std::collections::HashMap;
@@ -25,15 +27,7 @@ pub struct ChannelAccount {
     /// What the operator chose.
     pub settings: ChannelSettings,
     in_flight: Mutex<HashMap<DeliveryKey, Vec<oneshot::Sender<()>>>>,
-    gone: Mutex<HashMap<(ChannelType, PlatformId), Timestamp>>,
-    limited: Mutex<Limited>,
-}
-
-/// What the platform asked to wait for.
-#[derive(Default)]
-struct Limited {
-    account: Option<Timestamp>,
-    chats: HashMap<(ChannelType, PlatformId), Timestamp>,
+    pub(super) gate: Gate,
 }
 
 /// The mark of a send in progress; it stays until the outcome is recorded, also when the actor dies.
@@ -43,15 +37,9 @@ pub struct InFlight {
 }
 
 impl ChannelAccount {
-    fn new(name: ChannelType, adapter: Arc<dyn Channel>, settings: ChannelSettings) -> Arc<Self> {
-        Arc::new(Self {
-            name,
-            adapter,
-            settings,
-            in_flight: Mutex::default(),
-            gone: Mutex::default(),
-            limited: Mutex::default(),
-        })
+    pub(super) fn new(name: ChannelType, adapter: Arc<dyn Channel>, settings: ChannelSettings) -> Arc<Self> {
+        let gate = Gate::new(&settings);
+        Arc::new(Self { name, adapter, settings, in_flight: Mutex::default(), gate })
     }
 
     /// Whether a message of which it is unknown whether it was sent is sent again.
@@ -84,47 +72,18 @@ impl ChannelAccount {
         Ok(InFlight { account: Arc::clone(self), key: key.clone() })
     }
 
-    /// Nothing is sent before `until`: the account is limited, or its credentials are refused.
-    pub fn block(&self, until: Timestamp) {
-        let mut limited = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
-        limited.account = limited.account.max(Some(until));
-    }
-
-    /// Nothing is sent to one chat before `until`.
-    pub fn block_chat(&self, channel_type: ChannelType, platform_id: PlatformId, until: Timestamp) {
-        let mut limited = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
-        let chat = limited.chats.entry((channel_type, platform_id)).or_insert(until);
-        *chat = until.max(*chat);
-    }
-
-    /// Until when nothing may be sent; forgets what is over.
-    pub fn blocked_until(&self, now: Timestamp) -> Option<Timestamp> {
-        let mut limited = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
-        limited.chats.retain(|_, until| *until > now);
-        limited.account = limited.account.filter(|until| *until > now);
-        limited.account
-    }
-
-    /// Until when nothing may be sent to a chat.
-    pub fn chat_blocked_until(&self, destination: &Destination) -> Option<Timestamp> {
-        let limited = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
-        if limited.chats.is_empty() {
-            return None;
+    /// Takes up what an earlier life of the host has learned.
+    pub(crate) fn restore(&self, holds: &[Hold]) {
+        let scope = HoldScope::Channel(self.name.clone());
+        let mut suspended = holds.iter().filter(|hold| hold.cause == HoldCause::Unauthorized);
+        if let Some(until) = suspended.find(|hold| hold.scope == scope).and_then(|hold| hold.until) {
+            self.gate.suspend(until);
         }
-        limited.chats.get(&(destination.channel_type.clone(), destination.platform_id.clone())).copied()
     }
 
-    /// Notes that the platform said a destination is gone, until `until`.
-    pub fn set_gone(&self, channel_type: ChannelType, platform_id: PlatformId, until: Timestamp) {
-        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
-        gone.insert((channel_type, platform_id), until);
-    }
-
-    /// Whether the platform said a while ago that a destination is gone.
-    pub fn is_gone(&self, channel_type: &ChannelType, platform_id: &PlatformId, now: Timestamp) -> bool {
-        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
-        gone.retain(|_, until| *until > now);
-        gone.contains_key(&(channel_type.clone(), platform_id.clone()))
+    /// Closes the breakers of the account and of its chats: an operator knows that it works again.
+    pub fn reset_breakers(&self) {
+        self.gate.reset_breakers();
     }
 }
 
@@ -163,7 +122,11 @@ impl ChannelAccounts {
             None => ChannelAccount::new(
                 ChannelType::new(MISSING_ACCOUNT)?,
                 Arc::new(MissingAdapter),
-                ChannelSettings::default(),
+                // Nobody is spared by it.
+                ChannelSettings {
+                    breaker: BreakerSettings { failures: 0, ..BreakerSettings::default() },
+                    ..ChannelSettings::default()
+                },
             ),
         };
         Ok(Self { own, has_fallback, fallback })

@@ -3,12 +3,13 @@
 use crate::model::ids::{AgentGroupId, MessageId, SessionId};
 use crate::model::lanes::{LaneId, ReadyLanes};
 use crate::model::message::{DeliveryKey, Destination};
+use crate::model::tenant::Tenant;
 use crate::model::time::Timestamp;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// A message in its lane.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueuedDelivery {
     /// The session that wrote it.
     pub session_id: SessionId,
@@ -49,12 +50,16 @@ enum LaneState {
     Ready,
     /// Its first message is being sent.
     InFlight,
-    /// Its first message may not be sent before that time.
-    Waiting(Timestamp),
+    /// It waits in [`ChannelQueue::waiting`] until that time, under that number.
+    Waiting(Timestamp, u64),
+    /// Something holds it back, for an unknown time.
+    Parked,
 }
 
 #[derive(Debug)]
 struct LaneQueue {
+    /// Whose turn it takes.
+    tenant: Arc<Tenant>,
     messages: VecDeque<QueuedDelivery>,
     state: LaneState,
 }
@@ -64,20 +69,33 @@ struct LaneQueue {
 pub(super) struct ChannelQueue {
     lanes: HashMap<LaneId, LaneQueue>,
     ready: ReadyLanes,
-    waiting: BTreeSet<(Timestamp, LaneId)>,
+    /// Lanes in the order in which they wake; those of one moment in the order in which they began to wait, or the
+    /// same one would always come first.
+    waiting: BTreeMap<(Timestamp, u64), LaneId>,
+    /// The number of the next one that waits.
+    next_number: u64,
+    /// Lanes that something other than their own message holds back, by the number under which they began to wait;
+    /// those with a time are also in `waiting`.
+    held_back: BTreeMap<u64, LaneId>,
     known: HashSet<DeliveryKey>,
 }
 
 impl ChannelQueue {
-    /// Adds a message to its lane; one that is there already stays as it is.
-    pub fn push(&mut self, item: QueuedDelivery, now: Timestamp) {
+    /// Adds a message to its lane; one that is there already stays as it is. `tenant` says who it belongs to.
+    pub fn push(
+        &mut self,
+        item: QueuedDelivery,
+        tenant: impl FnOnce(&AgentGroupId) -> Arc<Tenant>,
+        now: Timestamp,
+    ) {
         if !self.known.insert(item.key()) {
             return;
         }
         let id = item.lane_id();
         let Some(lane) = self.lanes.get_mut(&id) else {
+            let tenant = tenant(&item.agent_group_id);
             let messages = VecDeque::from([item]);
-            self.lanes.insert(id.clone(), LaneQueue { messages, state: LaneState::Ready });
+            self.lanes.insert(id.clone(), LaneQueue { tenant, messages, state: LaneState::Ready });
             self.settle_lane(&id, now);
             return;
         };
@@ -87,19 +105,19 @@ impl ChannelQueue {
         lane.messages.insert(position, item);
     }
 
-    /// Takes the next message to send; its lane is then in flight.
-    pub fn pop_ready(&mut self) -> Option<QueuedDelivery> {
+    /// Takes the next message to send, and its tenant; its lane is then in flight.
+    pub fn pop_ready(&mut self) -> Option<(QueuedDelivery, Arc<Tenant>)> {
         let id = self.ready.pop()?;
         let lane = self.lanes.get_mut(&id)?;
         lane.state = LaneState::InFlight;
-        lane.messages.front().cloned()
+        Some((lane.messages.front()?.clone(), Arc::clone(&lane.tenant)))
     }
 
     /// The message in flight is settled: the lane goes on with the next one.
     pub fn settled(&mut self, item: &QueuedDelivery, now: Timestamp) {
         self.known.remove(&item.key());
         let id = item.lane_id();
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let Some(lane) = self.landed(&id) else { return };
         lane.messages.pop_front();
         if lane.messages.is_empty() {
             self.lanes.remove(&id);
@@ -111,26 +129,51 @@ impl ChannelQueue {
     /// The message in flight must be tried again; the lane waits for it.
     pub fn retry(&mut self, item: &QueuedDelivery, at: Timestamp, now: Timestamp) {
         let id = item.lane_id();
-        if let Some(first) = self.lanes.get_mut(&id).and_then(|lane| lane.messages.front_mut()) {
+        if let Some(first) = self.landed(&id).and_then(|lane| lane.messages.front_mut()) {
             first.not_before = Some(at);
+            self.settle_lane(&id, now);
+        }
+    }
+
+    /// The popped message may not be sent now: its lane is held back until a time, or until
+    /// [`ChannelQueue::look_again`].
+    pub fn hold_back(&mut self, item: &QueuedDelivery, until: Option<Timestamp>) {
+        let id = item.lane_id();
+        if self.landed(&id).is_none() {
+            return;
+        }
+        self.held_back.insert(self.next_number, id.clone());
+        match until {
+            Some(at) => self.wait(&id, at),
+            None => {
+                self.next_number += 1;
+                self.set_state(&id, LaneState::Parked);
+            }
+        }
+    }
+
+    /// What held lanes back may be over: all of them are tried again.
+    pub fn look_again(&mut self, now: Timestamp) {
+        for (_, id) in std::mem::take(&mut self.held_back) {
+            if let Some(LaneState::Waiting(at, number)) = self.lanes.get(&id).map(|lane| lane.state) {
+                self.waiting.remove(&(at, number));
+            }
             self.settle_lane(&id, now);
         }
     }
 
     /// Moves lanes whose time has come to the ready ones.
     pub fn wake(&mut self, now: Timestamp) {
-        while let Some((at, id)) = self.waiting.first().cloned() {
-            if at > now {
-                return;
-            }
-            self.waiting.remove(&(at, id.clone()));
+        while let Some(entry) = self.waiting.first_entry().filter(|entry| entry.key().0 <= now) {
+            let ((_, number), id) = entry.remove_entry();
+            self.held_back.remove(&number);
             self.settle_lane(&id, now);
         }
     }
 
     /// When the next waiting lane's time comes.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.waiting.first().map(|(at, _)| *at)
+        self.waiting.first_key_value().map(|((at, _), _)| *at)
     }
 
     /// Whether a lane could send now.
@@ -138,23 +181,156 @@ impl ChannelQueue {
         !self.ready.is_empty()
     }
 
+    /// Lanes that something other than their own message holds back.
+    pub fn held_back(&self) -> usize {
+        self.held_back.len()
+    }
+
     /// Messages in all lanes.
     pub fn len(&self) -> usize {
         self.known.len()
+    }
+
+    /// A popped lane that is no longer in flight.
+    fn landed(&mut self, id: &LaneId) -> Option<&mut LaneQueue> {
+        let lane = self.lanes.get_mut(id)?;
+        self.ready.finished(&lane.tenant.name);
+        Some(lane)
     }
 
     fn settle_lane(&mut self, id: &LaneId, now: Timestamp) {
         let Some(lane) = self.lanes.get_mut(id) else { return };
         let Some(first) = lane.messages.front() else { return };
         match first.not_before {
-            Some(at) if at > now => {
-                lane.state = LaneState::Waiting(at);
-                self.waiting.insert((at, id.clone()));
-            }
+            Some(at) if at > now => self.wait(id, at),
             _ => {
                 lane.state = LaneState::Ready;
-                self.ready.push(&first.agent_group_id.clone(), id.clone());
+                self.ready.push(&lane.tenant, id.clone());
             }
         }
+    }
+
+    fn wait(&mut self, id: &LaneId, at: Timestamp) {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.waiting.insert((at, number), id.clone());
+        self.set_state(id, LaneState::Waiting(at, number));
+    }
+
+    fn set_state(&mut self, id: &LaneId, state: LaneState) {
+        if let Some(lane) = self.lanes.get_mut(id) {
+            lane.state = state;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ids::{ChannelType, PlatformId, ThreadId};
+    use crate::model::message::Lane;
+
+    const NOW: Timestamp = Timestamp::from_ms(1_800_000_000_000);
+    const LATER: Timestamp = Timestamp::from_ms(1_800_000_001_000);
+
+    fn tenant(group: &AgentGroupId) -> Arc<Tenant> {
+        Arc::new(Tenant { name: group.into(), weight: 1, in_flight_max: usize::MAX })
+    }
+
+    fn item(thread: &str, seq: i64) -> QueuedDelivery {
+        let destination = Destination {
+            channel_type: ChannelType::new("slack").unwrap(),
+            platform_id: PlatformId::new("slack:C1").unwrap(),
+            thread_id: Some(ThreadId::new(thread).unwrap()),
+        };
+        QueuedDelivery {
+            session_id: SessionId::new("s").unwrap(),
+            agent_group_id: AgentGroupId::new("g").unwrap(),
+            message_id: MessageId::new(&format!("{thread}-{seq}")).unwrap(),
+            seq,
+            lane_key: Arc::from(Lane::Channel(destination.clone()).key()),
+            destination,
+            kind: Arc::from("chat"),
+            content: Arc::from("{}"),
+            files: Arc::from([]),
+            not_before: None,
+        }
+    }
+
+    fn queue(items: Vec<QueuedDelivery>) -> ChannelQueue {
+        let mut queue = ChannelQueue::default();
+        for item in items {
+            queue.push(item, tenant, NOW);
+        }
+        queue
+    }
+
+    fn pop(queue: &mut ChannelQueue) -> Option<QueuedDelivery> {
+        queue.pop_ready().map(|(item, _)| item)
+    }
+
+    #[test]
+    fn lanes_that_share_a_limit_take_turns_at_it() {
+        let mut queue =
+            queue((1..=3).flat_map(|seq| ["a", "b", "c"].map(|thread| item(thread, seq))).collect());
+        let (mut now, mut sent) = (NOW, Vec::new());
+        while queue.len() > 0 {
+            queue.wake(now);
+            // One send each second for all lanes together.
+            let first = pop(&mut queue).expect("a lane is ready");
+            now = now.plus(std::time::Duration::from_secs(1));
+            while let Some(other) = pop(&mut queue) {
+                queue.hold_back(&other, Some(now));
+            }
+            sent.push(first.message_id.to_string());
+            queue.settled(&first, now);
+            while let Some(next) = pop(&mut queue) {
+                queue.hold_back(&next, Some(now));
+            }
+        }
+        assert_eq!(sent, ["a-1", "b-1", "c-1", "a-2", "b-2", "c-2", "a-3", "b-3", "c-3"]);
+    }
+
+    #[test]
+    fn what_is_held_back_keeps_its_own_time_and_its_place() {
+        let mut queue = queue(vec![item("a", 2)]);
+        let held = pop(&mut queue).unwrap();
+        queue.hold_back(&held, None);
+        queue.push(item("a", 1), tenant, NOW);
+        assert_eq!((queue.held_back(), queue.next_wake(), queue.has_ready()), (1, None, false));
+        queue.look_again(NOW);
+        let first = pop(&mut queue).unwrap();
+        assert_eq!(first.seq, 1, "a lower seq goes first");
+        queue.retry(&first, LATER, NOW);
+        queue.look_again(NOW);
+        assert_eq!(queue.next_wake(), Some(LATER), "a retry's time is not forgotten");
+        assert_eq!(pop(&mut queue), None);
+        queue.wake(LATER);
+        assert_eq!(pop(&mut queue).map(|item| item.seq), Some(1));
+    }
+
+    #[test]
+    fn what_is_looked_at_again_comes_in_the_order_in_which_it_began_to_wait() {
+        let threads: Vec<String> = (0..20).map(|number| format!("{}", number * 7 % 20)).collect();
+        let mut queue = queue(threads.iter().map(|thread| item(thread, 1)).collect());
+        for has_end in [true, false].into_iter().cycle() {
+            let Some(item) = pop(&mut queue) else { break };
+            queue.hold_back(&item, has_end.then_some(LATER));
+        }
+        queue.look_again(NOW);
+        let order: Vec<_> =
+            std::iter::from_fn(|| pop(&mut queue)).map(|item| item.message_id.to_string()).collect();
+        assert_eq!(order, threads.iter().map(|thread| format!("{thread}-1")).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_lane_that_is_looked_at_again_is_ready_once() {
+        let mut queue = queue(vec![item("a", 1)]);
+        let held = pop(&mut queue).unwrap();
+        queue.hold_back(&held, Some(LATER));
+        queue.look_again(NOW);
+        queue.wake(LATER);
+        assert!(pop(&mut queue).is_some());
+        assert_eq!(pop(&mut queue), None);
     }
 }

@@ -5,13 +5,14 @@
 
 use super::account::{ChannelAccount, InFlight};
 use super::adapter::{Attachment, Delivery};
+use super::attachments::{NotOpened, open_attachments};
+use super::gate::{Answered, SendPermit};
 use super::queue::QueuedDelivery;
+use crate::channel::LookAgain;
 use crate::engine::Engine;
-use crate::engine::quotas::AttachmentPermit;
 use crate::ledger::LedgerError;
-use crate::limits::GONE_DESTINATION_REMEMBERED;
-use crate::model::error::{ErrorClass, LimitScope, Receipt, SendError};
-use crate::model::ids::PathComponent;
+use crate::model::error::{ErrorClass, Receipt, SendError};
+use crate::model::hold::HoldChange;
 use crate::model::message::DeliveryKey;
 use crate::model::on_block::{self, Blocked};
 use crate::model::retry::{self, RetryDecision};
@@ -19,9 +20,6 @@ use crate::model::revision;
 use crate::model::time::Timestamp;
 use crate::report::DeliveryState;
 use crate::session::messages::{Settled, Settlement};
-use crate::settings::MissingAttachment;
-use crate::store::attachments;
-use crate::store::error::StoreError;
 use crate::store::ledger::{Begin, Effect, LedgerTransaction, Outcome};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -33,8 +31,8 @@ use std::time::Duration;
 pub(super) enum Attempted {
     /// The message is settled; the lane goes on.
     Settled,
-    /// Try it again, not before `at`; with a hint, others must wait too.
-    RetryAt { at: Timestamp, blocks: Option<LimitScope> },
+    /// Try it again, not before that time.
+    RetryAt(Timestamp),
 }
 
 /// The pause before another try when the attempt could not be recorded.
@@ -44,11 +42,19 @@ const UNRECORDED_ATTEMPT_PAUSE: Duration = Duration::from_secs(1);
 const QUOTA_PAUSE: Duration = Duration::from_millis(250);
 
 /// Makes one attempt at `item`.
-pub(super) async fn attempt(
-    engine: Arc<Engine>,
-    account: Arc<ChannelAccount>,
-    item: QueuedDelivery,
-) -> Attempted {
+pub(super) async fn attempt(engine: Arc<Engine>, permit: SendPermit, item: QueuedDelivery) -> Attempted {
+    let probed = permit.is_probe().then(|| permit.account().name.clone());
+    let attempted = attempt_with(&engine, permit, item).await;
+    // Others wait for how a probe ends; the actor that sent it may not be there any more.
+    if let Some(channel) = probed.and_then(|name| engine.directory.channel(&name)) {
+        // One whose mailbox is full looks again without being told.
+        let _ = channel.try_send(LookAgain { _token: engine.activity.token() });
+    }
+    attempted
+}
+
+async fn attempt_with(engine: &Arc<Engine>, permit: SendPermit, item: QueuedDelivery) -> Attempted {
+    let account = Arc::clone(permit.account());
     let key = item.key();
     let in_flight = loop {
         match account.start_send(&key) {
@@ -59,50 +65,56 @@ pub(super) async fn attempt(
         }
     };
     // The permit lasts as long as the attempt.
-    let attachments = match open_attachments(&engine, &item).await {
+    let attachments = match open_attachments(engine, &item).await {
         Ok(opened) => Ok(opened),
         Err(NotOpened::Refused(reason)) => {
-            return give_up(&engine, &item, ErrorClass::Attachment, reason).await;
+            return give_up(engine, &item, ErrorClass::Attachment, reason).await;
         }
         Err(NotOpened::NotNow) => {
-            return Attempted::RetryAt { at: engine.now().plus(QUOTA_PAUSE), blocks: None };
+            return Attempted::RetryAt(engine.now().plus(QUOTA_PAUSE));
         }
         Err(NotOpened::Unavailable(reason)) => Err(SendError::Unavailable { reason }),
     };
     let now = engine.now();
-    if account.is_gone(&item.destination.channel_type, &item.destination.platform_id, now) {
+    if engine.holds.is_gone(&item.destination, now) {
         let reason = "the platform said that this destination is gone".to_owned();
-        return give_up(&engine, &item, ErrorClass::DestinationGone, reason).await;
+        return give_up(engine, &item, ErrorClass::DestinationGone, reason).await;
     }
-    match begin(&engine, &account, &key, now).await {
+    match begin(engine, &account, &key, now).await {
         Ok(Begin::Started { attempt, first_due, maybe_sent, edit }) => {
             crash_point!("attempt_recorded");
+            if engine.holds.target_blocked(&account.name, &item.destination, engine.now()).is_some() {
+                // Another send was told to wait while this one was recorded. The queue knows until when.
+                take_back(engine, &key).await;
+                return Attempted::RetryAt(now);
+            }
             let asks_first = maybe_sent && account.reconciles();
-            let (result, _permit) = match attachments {
-                Ok((attachments, permit)) => {
+            let (result, permit, _quota) = match attachments {
+                Ok((attachments, quota)) => {
                     let delivery = delivery(&item, attempt, attachments, edit.as_deref());
-                    (make(&engine, &account, delivery, asks_first).await, permit)
+                    (make(engine, &account, delivery, asks_first).await, Some(permit), quota)
                 }
-                Err(unavailable) => (Err(Failed::before_sending(unavailable, asks_first)), None),
+                // The host's own trouble says nothing about the platform.
+                Err(unavailable) => (Err(Failed::before_sending(unavailable, asks_first)), None, None),
             };
             crash_point!("adapter_answered");
-            settle(&engine, &account, &item, in_flight, result, (attempt, first_due)).await
+            settle(engine, &account, &item, (in_flight, permit), result, (attempt, first_due)).await
         }
-        Ok(Begin::NotYet(at)) => Attempted::RetryAt { at, blocks: None },
+        Ok(Begin::NotYet(at)) => Attempted::RetryAt(at),
         Ok(Begin::Refused(DeliveryState::Sending)) => {
             // We hold the mark, so nobody is sending it: an attempt ended without a record.
             let error = SendError::Ambiguous { reason: "an attempt ended without a record".to_owned() };
-            settle(&engine, &account, &item, in_flight, Err(error.into()), (1, now)).await
+            settle(engine, &account, &item, (in_flight, None), Err(error.into()), (1, now)).await
         }
         Ok(Begin::Refused(_) | Begin::Unknown) => {
-            tell_session(&engine, &item, Settlement::LookAgain).await;
+            tell_session(engine, &item, Settlement::LookAgain).await;
             Attempted::Settled
         }
         Err(error) => {
             // Without the record there is no attempt: nothing was sent.
             slog::error!(engine.logger, "attempt not recorded, not sent"; "session" => %key.session_id,
                 "msg_id" => %key.message_id, "error" => %error);
-            Attempted::RetryAt { at: engine.now().plus(UNRECORDED_ATTEMPT_PAUSE), blocks: None }
+            Attempted::RetryAt(engine.now().plus(UNRECORDED_ATTEMPT_PAUSE))
         }
     }
 }
@@ -121,20 +133,25 @@ async fn begin(
 ) -> Result<Begin, LedgerError> {
     let inside = key.clone();
     let attempt = move |ledger: &mut LedgerTransaction<'_>| ledger.begin_attempt(&inside, now);
-    let begun = if account.may_resend() {
+    let begun = if account.may_resend() && !account.reconciles() {
         engine.ledger.record_synced_soon(attempt).await
     } else {
         engine.ledger.record_durably(attempt).await
     };
     if begun.is_err() {
-        engine
-            .record_until_done(&key.session_id, &key.message_id, "attempt not taken back yet", || {
-                let (inside, now) = (key.clone(), engine.now());
-                move |ledger: &mut LedgerTransaction<'_>| ledger.abandon_attempt(&inside, now)
-            })
-            .await;
+        take_back(engine, key).await;
     }
     begun
+}
+
+/// Takes the record of an attempt back that is not made.
+async fn take_back(engine: &Engine, key: &DeliveryKey) {
+    engine
+        .record_until_done(&key.session_id, &key.message_id, "attempt not taken back yet", || {
+            let (inside, now) = (key.clone(), engine.now());
+            move |ledger: &mut LedgerTransaction<'_>| ledger.abandon_attempt(&inside, now)
+        })
+        .await;
 }
 
 /// Why an attempt failed.
@@ -203,12 +220,29 @@ async fn settle(
     engine: &Arc<Engine>,
     account: &ChannelAccount,
     item: &QueuedDelivery,
-    in_flight: InFlight,
+    (in_flight, permit): (InFlight, Option<SendPermit>),
     result: Result<Receipt, Failed>,
     (attempt, first_due): (u32, Timestamp),
 ) -> Attempted {
     let now = engine.now();
-    let Failed { error, still_unknown } = match result {
+    let still_unknown = result.as_ref().is_err_and(|failed| failed.still_unknown);
+    let result = result.map_err(|failed| failed.error);
+    let schedules = account.settings.retry.as_ref().unwrap_or(&engine.settings.retry);
+    let random = |bound_ms: u64| fastrand::u64(0..=bound_ms);
+    let decision = result
+        .as_ref()
+        .err()
+        .map(|error| retry::decide(error, schedules, attempt, first_due, now, account.may_resend(), random));
+    if let Some(permit) = permit {
+        let retry_at = match &decision {
+            Some(RetryDecision::RetryAt { at, .. }) => Some(*at),
+            _ => None,
+        };
+        let answered = Answered { result: &result, retry_at, schedules, now };
+        // In force at once, and in the ledger before the outcome: no other send comes in between.
+        record_holds(engine, item, permit.answered(&engine.holds, &answered)).await;
+    }
+    let error = match result {
         Ok(receipt) => {
             let outcome = Outcome::Done {
                 effect: Effect::Delivered,
@@ -223,16 +257,14 @@ async fn settle(
             tell_session(engine, item, Settlement::Final).await;
             return Attempted::Settled;
         }
-        Err(failed) => failed,
+        Err(error) => error,
     };
     let class = error.class();
-    let random = |bound_ms: u64| fastrand::u64(0..=bound_ms);
-    let schedules = &engine.settings.retry;
-    let decision = retry::decide(&error, schedules, attempt, first_due, now, account.may_resend(), random);
     let decision = match decision {
         // Nobody knows whether it arrived, so nobody may say that it did not.
-        RetryDecision::Dead { .. } if still_unknown => RetryDecision::Ambiguous,
-        decision => decision,
+        Some(RetryDecision::Dead { .. }) if still_unknown => RetryDecision::Ambiguous,
+        Some(decision) => decision,
+        None => RetryDecision::Ambiguous,
     };
     if engine.may_warn(&item.session_id) {
         slog::warn!(engine.logger, "attempt failed"; "session" => %item.session_id,
@@ -256,18 +288,11 @@ async fn settle(
                 }
             };
             engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
-            let Some(settlement) = settlement else {
-                return Attempted::RetryAt { at, blocks: blocked_scope(&error) };
-            };
+            let Some(settlement) = settlement else { return Attempted::RetryAt(at) };
             tell_session(engine, item, settlement).await;
             Attempted::Settled
         }
         RetryDecision::Dead { reason } => {
-            if matches!(error, SendError::DestinationGone { .. }) {
-                let destination = item.destination.clone();
-                let until = now.plus(GONE_DESTINATION_REMEMBERED);
-                account.set_gone(destination.channel_type, destination.platform_id, until);
-            }
             let outcome = Outcome::Dead { class, reason, attempted: true, projected: false };
             engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
             engine.statistics.count_dead(1);
@@ -283,13 +308,17 @@ async fn settle(
     }
 }
 
-/// What else must wait after this failure.
-fn blocked_scope(error: &SendError) -> Option<LimitScope> {
-    match error {
-        SendError::RateLimited { scope, .. } => Some(*scope),
-        SendError::Unauthorized { .. } => Some(LimitScope::Account),
-        _ => None,
+/// Records what an answer asks of others than its message, for as long as it takes.
+async fn record_holds(engine: &Arc<Engine>, item: &QueuedDelivery, changes: Vec<HoldChange>) {
+    if changes.is_empty() {
+        return;
     }
+    engine
+        .record_until_done(&item.session_id, &item.message_id, "hold not recorded yet", || {
+            let (changes, now) = (changes.clone(), engine.now());
+            move |ledger: &mut LedgerTransaction<'_>| ledger.change_holds(&changes, now)
+        })
+        .await;
 }
 
 async fn give_up(
@@ -354,118 +383,4 @@ fn idempotency_key(key: &DeliveryKey) -> Arc<str> {
         let _ = write!(text, "{byte:02x}");
     }
     Arc::from(text)
-}
-
-/// Why a message's attachments could not be opened.
-enum NotOpened {
-    /// Never: one is missing, refused or too large.
-    Refused(String),
-    /// The session sends as many already as it may.
-    NotNow,
-    /// The host could not: it may have run out of descriptors.
-    Unavailable(String),
-}
-
-type OpenAttachments = (Vec<Attachment>, Option<AttachmentPermit>);
-
-async fn open_attachments(engine: &Arc<Engine>, item: &QueuedDelivery) -> Result<OpenAttachments, NotOpened> {
-    if item.files.is_empty() {
-        return Ok((Vec::new(), None));
-    }
-    let (engine_inside, item) = (Arc::clone(engine), item.clone());
-    engine
-        .blocking
-        .run(move || {
-            let attachments = open_declared_files(&engine_inside, &item)?;
-            let permit = take_permit(&engine_inside, &item, &attachments)?;
-            Ok((attachments, Some(permit)))
-        })
-        .await
-        .unwrap_or_else(|error| Err(NotOpened::Unavailable(error.to_string())))
-}
-
-fn take_permit(
-    engine: &Engine,
-    item: &QueuedDelivery,
-    attachments: &[Attachment],
-) -> Result<AttachmentPermit, NotOpened> {
-    let limits = &engine.settings.limits;
-    let bytes = attachments.iter().map(Attachment::size).fold(0, u64::saturating_add);
-    // It would never fit, however long it waits.
-    if bytes > limits.attachment_bytes_per_session_max {
-        let limit = limits.attachment_bytes_per_session_max;
-        let reason = format!("attachments have {bytes} bytes, the limit of a session is {limit}");
-        return Err(NotOpened::Refused(reason));
-    }
-    let permit = engine.attachments.take(&item.session_id, attachments.len(), bytes, limits);
-    permit.ok_or(NotOpened::NotNow)
-}
-
-fn open_declared_files(engine: &Engine, item: &QueuedDelivery) -> Result<Vec<Attachment>, NotOpened> {
-    let limits = &engine.settings.limits;
-    let too_large = |reason: String| Err(NotOpened::Refused(reason));
-    if item.files.len() > limits.attachments_max {
-        return too_large(format!(
-            "{} attachments, the limit is {}",
-            item.files.len(),
-            limits.attachments_max
-        ));
-    }
-    let directory = engine
-        .sessions_root
-        .session(&item.agent_group_id, &item.session_id)
-        .map_err(|error| not_opened(&error, error.to_string()))?;
-    let mut attachments = Vec::with_capacity(item.files.len());
-    let mut total = 0_u64;
-    for declared in item.files.iter() {
-        limits.check_attachment_name(declared).map_err(NotOpened::Refused)?;
-        let opened = open_declared_file(&directory, item, declared);
-        let (name, file, size) = match opened {
-            Ok(opened) => opened,
-            Err(NotOpened::Refused(_))
-                if engine.settings.missing_attachment == MissingAttachment::SendWithout =>
-            {
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        total = total.saturating_add(size);
-        if size > limits.attachment_bytes_max {
-            return too_large(format!(
-                "attachment {declared:?} has {size} bytes, the limit is {}",
-                limits.attachment_bytes_max
-            ));
-        }
-        if total > limits.attachments_total_bytes_max {
-            return too_large(format!(
-                "attachments have more than {} bytes together",
-                limits.attachments_total_bytes_max
-            ));
-        }
-        attachments.push(Attachment::new(name, size, file));
-    }
-    Ok(attachments)
-}
-
-fn not_opened(error: &StoreError, reason: String) -> NotOpened {
-    match error {
-        StoreError::Io { .. } | StoreError::Busy(_) => NotOpened::Unavailable(reason),
-        _ => NotOpened::Refused(reason),
-    }
-}
-
-fn open_declared_file(
-    directory: &crate::store::session_dir::SessionDir,
-    item: &QueuedDelivery,
-    declared: &str,
-) -> Result<(PathComponent, std::fs::File, u64), NotOpened> {
-    let in_words = |reason: &dyn std::fmt::Display| format!("attachment {declared:?}: {reason}");
-    let refused = |reason: &dyn std::fmt::Display| NotOpened::Refused(in_words(reason));
-    let name = PathComponent::new(declared).map_err(|error| refused(&error))?;
-    let folder = item.message_id.path_component().map_err(|error| refused(&error))?;
-    match attachments::open_outbox_file(directory, &folder, &name) {
-        Ok((file, size)) => Ok((name, file, size)),
-        Err(StoreError::Missing(_)) => Err(refused(&"the file does not exist")),
-        Err(error) => Err(not_opened(&error, in_words(&error))),
-    }
 }

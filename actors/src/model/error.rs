@@ -1,5 +1,6 @@
 //! What an adapter answers: a receipt, or one of six kinds of error.
 
+use super::time::Timestamp;
 use std::time::Duration;
 
 /// Proof that the platform accepted a message.
@@ -7,6 +8,19 @@ use std::time::Duration;
 pub struct Receipt {
     /// The platform's id of the new message, when it gives one. Agents use it to edit what they said.
     pub platform_message_id: Option<String>,
+    /// What the platform said about how much more it takes, when it did.
+    pub limit: Option<LearnedLimit>,
+}
+
+/// What a platform tells about its rate limit in an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LearnedLimit {
+    /// What the limit covers.
+    pub scope: LimitScope,
+    /// Sends that it takes before `resets_at`.
+    pub remaining: u64,
+    /// When it counts anew.
+    pub resets_at: Timestamp,
 }
 
 /// What a rate limit covers.

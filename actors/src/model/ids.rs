@@ -129,6 +129,18 @@ id!(
     ThreadId,
     check_opaque
 );
+id!(
+    /// A tenant: a name from the configuration, or an agent group's id.
+    TenantName,
+    check_opaque
+);
+
+/// A group that no tenant has claimed is a tenant of its own.
+impl From<&AgentGroupId> for TenantName {
+    fn from(group: &AgentGroupId) -> Self {
+        Self(Arc::clone(&group.0))
+    }
+}
 
 impl MessageId {
     /// The name of this message's folder in `outbox/` and `inbox/`.

@@ -1,8 +1,11 @@
-//! Whose turn it is: round robin over tenants, then over a tenant's sessions, then over a session's lanes.
+//! Whose turn it is: deficit round robin over tenants by weight, then round robin over a tenant's sessions, then over a
+//! session's lanes.
 //!
-//! A tenant with a hundred thousand messages gets the same share of a channel as one with a single message.
+//! A tenant with a hundred thousand messages gets the same share of a channel as one with a single message, or the share
+//! that its weight says. A message costs one, whatever its size: sends are what a platform counts.
 
-use super::ids::{AgentGroupId, SessionId};
+use super::ids::{SessionId, TenantName};
+use super::tenant::Tenant;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -18,109 +21,249 @@ pub struct LaneId {
 /// The lanes that have something to send, in turn.
 #[derive(Debug, Default)]
 pub struct ReadyLanes {
-    tenants: Ring<AgentGroupId, Ring<SessionId, VecDeque<LaneId>>>,
-    count: usize,
+    /// Tenants that may send now, the one whose turn it is first.
+    turn: VecDeque<TenantName>,
+    /// Tenants with ready lanes or with sends on their way.
+    tenants: HashMap<TenantName, Member>,
 }
 
+/// A tenant's part.
 #[derive(Debug)]
-struct Ring<K, V> {
-    turn: VecDeque<K>,
-    members: HashMap<K, V>,
+struct Member {
+    tenant: Arc<Tenant>,
+    sessions: Sessions,
+    /// What it may still send in this round.
+    credit: u32,
+    /// Its sends on their way.
+    in_flight: usize,
+    is_in_turn: bool,
 }
 
-impl<K, V> Default for Ring<K, V> {
-    fn default() -> Self {
-        Self { turn: VecDeque::new(), members: HashMap::new() }
-    }
+/// One tenant's sessions with ready lanes, in turn.
+#[derive(Debug, Default)]
+struct Sessions {
+    turn: VecDeque<SessionId>,
+    lanes: HashMap<SessionId, VecDeque<LaneId>>,
 }
 
-impl<K: Clone + Eq + std::hash::Hash, V: Default> Ring<K, V> {
-    fn member(&mut self, key: &K) -> &mut V {
-        if !self.members.contains_key(key) {
-            self.turn.push_back(key.clone());
+impl Sessions {
+    fn push(&mut self, lane: LaneId) {
+        let session = lane.session_id.clone();
+        let lanes = self.lanes.entry(session.clone()).or_default();
+        if lanes.is_empty() {
+            self.turn.push_back(session);
         }
-        self.members.entry(key.clone()).or_default()
+        lanes.push_back(lane);
     }
 
-    /// Takes from the member whose turn it is; `take` also tells whether that member is now empty.
-    fn next<T>(&mut self, take: impl FnOnce(&mut V) -> (Option<T>, bool)) -> Option<T> {
-        let key = self.turn.pop_front()?;
-        let member = self.members.get_mut(&key)?;
-        let (taken, empty) = take(member);
-        if empty {
-            self.members.remove(&key);
+    fn pop(&mut self) -> Option<LaneId> {
+        let session = self.turn.pop_front()?;
+        let lanes = self.lanes.get_mut(&session)?;
+        let lane = lanes.pop_front();
+        if lanes.is_empty() {
+            self.lanes.remove(&session);
         } else {
-            self.turn.push_back(key);
+            self.turn.push_back(session);
         }
-        taken
+        lane
+    }
+
+    fn is_empty(&self) -> bool {
+        self.turn.is_empty()
+    }
+}
+
+impl Member {
+    fn may_send(&self) -> bool {
+        !self.sessions.is_empty() && self.in_flight < self.tenant.in_flight_max
     }
 }
 
 impl ReadyLanes {
     /// Adds a lane that became ready. The caller adds a lane only once until it is popped.
-    pub fn push(&mut self, tenant: &AgentGroupId, lane: LaneId) {
-        let sessions = self.tenants.member(tenant);
-        sessions.member(&lane.session_id.clone()).push_back(lane);
-        self.count += 1;
+    pub fn push(&mut self, tenant: &Arc<Tenant>, lane: LaneId) {
+        let member = self.tenants.entry(tenant.name.clone()).or_insert_with(|| Member {
+            tenant: Arc::clone(tenant),
+            sessions: Sessions::default(),
+            credit: 0,
+            in_flight: 0,
+            is_in_turn: false,
+        });
+        member.sessions.push(lane);
+        self.join(&tenant.name);
     }
 
-    /// Takes the lane whose turn it is.
+    /// Takes the lane whose turn it is. It counts as on its way until [`ReadyLanes::finished`].
     pub fn pop(&mut self) -> Option<LaneId> {
-        let lane = self.tenants.next(|sessions| {
-            let lane = sessions.next(|lanes| {
-                let lane = lanes.pop_front();
-                (lane, lanes.is_empty())
-            });
-            (lane, sessions.turn.is_empty())
-        });
-        self.count -= usize::from(lane.is_some());
+        let name = self.turn.front()?.clone();
+        let member = self.tenants.get_mut(&name)?;
+        if member.credit == 0 {
+            member.credit = member.tenant.weight;
+        }
+        let lane = member.sessions.pop();
+        member.credit -= 1;
+        member.in_flight += 1;
+        if !member.may_send() {
+            // Credit is for those who use it: it is not saved up.
+            member.credit = 0;
+            member.is_in_turn = false;
+            self.turn.pop_front();
+        } else if member.credit == 0 {
+            self.turn.rotate_left(1);
+        }
         lane
     }
 
-    /// How many lanes are ready.
-    pub fn len(&self) -> usize {
-        self.count
+    /// A popped lane is no longer on its way: its message is settled, or must wait.
+    pub fn finished(&mut self, tenant: &TenantName) {
+        let Some(member) = self.tenants.get_mut(tenant) else { return };
+        member.in_flight = member.in_flight.saturating_sub(1);
+        if member.in_flight == 0 && member.sessions.is_empty() {
+            self.tenants.remove(tenant);
+        } else {
+            self.join(tenant);
+        }
     }
 
-    /// Whether no lane is ready.
+    /// Whether no lane may be popped now.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.turn.is_empty()
+    }
+
+    /// A tenant that may send and has no turn yet gets one, after all others.
+    fn join(&mut self, name: &TenantName) {
+        let Some(member) = self.tenants.get_mut(name) else { return };
+        if !member.is_in_turn && member.may_send() {
+            member.is_in_turn = true;
+            self.turn.push_back(name.clone());
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, HashSet};
 
     fn lane(session: &str, key: &str) -> LaneId {
         LaneId { session_id: SessionId::new(session).unwrap(), lane_key: Arc::from(key) }
     }
 
-    fn tenant(name: &str) -> AgentGroupId {
-        AgentGroupId::new(name).unwrap()
+    fn tenant(name: &str, weight: u32, in_flight_max: usize) -> Arc<Tenant> {
+        Arc::new(Tenant { name: TenantName::new(name).unwrap(), weight, in_flight_max })
     }
 
     #[test]
     fn a_busy_tenant_takes_turns_with_a_quiet_one() {
         let mut ready = ReadyLanes::default();
         for number in 0..100 {
-            ready.push(&tenant("busy"), lane("b", &format!("lane-{number}")));
+            ready.push(&tenant("busy", 1, usize::MAX), lane("b", &format!("lane-{number}")));
         }
-        ready.push(&tenant("quiet"), lane("q", "only"));
+        ready.push(&tenant("quiet", 1, usize::MAX), lane("q", "only"));
         let first: Vec<_> = (0..2).filter_map(|_| ready.pop()).collect();
         assert!(first.contains(&lane("q", "only")), "{first:?}");
-        assert_eq!(ready.len(), 99);
+        assert_eq!(std::iter::from_fn(|| ready.pop()).count(), 99);
     }
 
     #[test]
     fn sessions_of_one_tenant_take_turns_and_every_lane_comes_once() {
         let mut ready = ReadyLanes::default();
+        let tenant = tenant("t", 1, usize::MAX);
         for key in ["1", "2", "3"] {
-            ready.push(&tenant("t"), lane("a", key));
+            ready.push(&tenant, lane("a", key));
         }
-        ready.push(&tenant("t"), lane("b", "1"));
+        ready.push(&tenant, lane("b", "1"));
         let order: Vec<_> = std::iter::from_fn(|| ready.pop()).collect();
         assert_eq!(order, [lane("a", "1"), lane("b", "1"), lane("a", "2"), lane("a", "3")]);
         assert!(ready.is_empty());
+    }
+
+    #[test]
+    fn a_tenant_at_its_limit_leaves_the_channel_to_the_others() {
+        let mut ready = ReadyLanes::default();
+        let (limited, free) = (tenant("limited", 10, 2), tenant("free", 1, usize::MAX));
+        for number in 0..4 {
+            ready.push(&limited, lane("l", &number.to_string()));
+            ready.push(&free, lane("f", &number.to_string()));
+        }
+        let popped: Vec<_> = std::iter::from_fn(|| ready.pop()).collect();
+        let of = |session: &str| popped.iter().filter(|lane| lane.session_id.as_str() == session).count();
+        assert_eq!((of("l"), of("f")), (2, 4));
+        ready.finished(&limited.name);
+        assert_eq!(ready.pop(), Some(lane("l", "2")));
+        assert_eq!(ready.pop(), None);
+    }
+
+    #[test]
+    fn a_tenant_without_work_and_sends_is_forgotten() {
+        let mut ready = ReadyLanes::default();
+        let tenant = tenant("t", 3, 1);
+        ready.push(&tenant, lane("a", "1"));
+        ready.pop();
+        ready.finished(&tenant.name);
+        assert!(ready.tenants.is_empty() && ready.turn.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn shares_follow_the_weights_within_one_round(weights in prop::collection::vec(1_u32..20, 1..6)) {
+            let mut ready = ReadyLanes::default();
+            for (number, weight) in weights.iter().enumerate() {
+                let tenant = tenant(&format!("t{number}"), *weight, usize::MAX);
+                // More than three rounds need.
+                for key in 0..*weight * 4 {
+                    ready.push(&tenant, lane(&format!("s{number}"), &key.to_string()));
+                }
+            }
+            let round: u32 = weights.iter().sum();
+            for _ in 0..3 {
+                let mut counted = BTreeMap::new();
+                for _ in 0..round {
+                    let lane = ready.pop().unwrap();
+                    *counted.entry(lane.session_id.as_str().to_owned()).or_insert(0_u32) += 1;
+                }
+                for (number, weight) in weights.iter().enumerate() {
+                    prop_assert_eq!(counted.get(&format!("s{number}")), Some(weight));
+                }
+            }
+        }
+
+        #[test]
+        fn a_lane_is_never_popped_twice_and_no_limit_is_passed(
+            steps in prop::collection::vec((0_usize..4, 0_usize..3, 0_usize..4, any::<bool>()), 1..200),
+        ) {
+            let tenants: Vec<_> = (0..4).map(|n| tenant(&format!("t{n}"), 1 + n, 1 + n as usize)).collect();
+            let mut ready = ReadyLanes::default();
+            let (mut waiting, mut on_its_way) = (HashSet::new(), Vec::new());
+            for (number, session, key, is_push) in steps {
+                let id = lane(&format!("s{number}-{session}"), &key.to_string());
+                if is_push {
+                    let is_free = !on_its_way.iter().any(|(_, other)| *other == id);
+                    if is_free && waiting.insert(id.clone()) {
+                        ready.push(&tenants[number], id);
+                    }
+                } else if let Some(popped) = ready.pop() {
+                    let owner: usize = popped.session_id.as_str()[1..2].parse().unwrap();
+                    prop_assert!(waiting.remove(&popped), "{:?} was not waiting", popped);
+                    on_its_way.push((owner, popped));
+                    let count = on_its_way.iter().filter(|(other, _)| *other == owner).count();
+                    prop_assert!(count <= tenants[owner].in_flight_max);
+                } else if let Some((owner, _)) = on_its_way.pop() {
+                    ready.finished(&tenants[owner].name);
+                }
+            }
+            // Everything comes out once all that is on its way has ended.
+            loop {
+                while let Some(popped) = ready.pop() {
+                    let owner: usize = popped.session_id.as_str()[1..2].parse().unwrap();
+                    prop_assert!(waiting.remove(&popped));
+                    on_its_way.push((owner, popped));
+                }
+                let Some((owner, _)) = on_its_way.pop() else { break };
+                ready.finished(&tenants[owner].name);
+            }
+            prop_assert!(waiting.is_empty() && ready.tenants.is_empty());
+        }
     }
 }

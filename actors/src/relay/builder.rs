@@ -8,8 +8,12 @@ use crate::clock::{SharedClock, SystemClock};
 use crate::engine::Engine;
 use crate::engine::directory::Directory;
 use crate::engine::file_marks::FileMarks;
+use crate::engine::holds::Holds;
 use crate::ledger::Ledger;
+use crate::model::hold::Hold;
 use crate::model::ids::{ChannelType, InvalidId, SessionId};
+use crate::model::tenant::Tenants;
+use crate::model::time::Timestamp;
 use crate::registry::{LookAtSessions, RegistryActor};
 use crate::runtime::{AgentRuntime, NoRuntime};
 use crate::session::messages::LookReason;
@@ -149,9 +153,12 @@ impl RelayBuilder {
     pub async fn start(self) -> Result<Relay, StartError> {
         let lock = lock(&self.data_dir)?;
         let blocking = Blocking::new(self.settings.limits.blocking_max);
-        let stores = open_stores(&blocking, self.data_dir.clone()).await?;
-        let Stores { writer, reader, central, snapshot, sessions_root, in_turn, at_rest } = stores;
+        let stores = open_stores(&blocking, self.data_dir.clone(), self.clock.now()).await?;
+        let Stores { writer, reader, central, snapshot, sessions_root, in_turn, at_rest, holds } = stores;
         let channels = accounts(self.channels, self.fallback)?;
+        channels.all().for_each(|account| account.restore(&holds));
+        let tenants = Tenants::new(&self.settings.tenants)
+            .map_err(|error| StartError::Setting(format!("tenant: {error}")))?;
         let timezone = jiff::tz::TimeZone::get(&self.settings.timezone).map_err(|error| {
             StartError::Setting(format!("time zone {:?}: {error}", self.settings.timezone))
         })?;
@@ -179,6 +186,8 @@ impl RelayBuilder {
             warnings: Default::default(),
             attachments: Default::default(),
             tasks: Default::default(),
+            holds: Holds::new(holds),
+            tenants,
             channels,
             runtime,
             actions: self.actions,
@@ -247,9 +256,10 @@ struct Stores {
     in_turn: Vec<SessionId>,
     /// The others.
     at_rest: Vec<(SessionId, RestMark)>,
+    holds: Vec<Hold>,
 }
 
-async fn open_stores(blocking: &Blocking, data_dir: PathBuf) -> Result<Stores, StartError> {
+async fn open_stores(blocking: &Blocking, data_dir: PathBuf, now: Timestamp) -> Result<Stores, StartError> {
     let opened = blocking.run(move || {
         let central = Central::open(&data_dir)?;
         let snapshot = central.load_snapshot()?;
@@ -257,7 +267,17 @@ async fn open_stores(blocking: &Blocking, data_dir: PathBuf) -> Result<Stores, S
         let writer = LedgerWriter::open(&data_dir)?;
         let reader = LedgerReader::open(&data_dir)?;
         let (in_turn, at_rest) = who_needs_a_look(&snapshot, &sessions_root, &reader)?;
-        Ok::<_, StoreError>(Stores { writer, reader, central, snapshot, sessions_root, in_turn, at_rest })
+        let holds = reader.holds(now)?;
+        Ok::<_, StoreError>(Stores {
+            writer,
+            reader,
+            central,
+            snapshot,
+            sessions_root,
+            in_turn,
+            at_rest,
+            holds,
+        })
     });
     match opened.await {
         Ok(stores) => Ok(stores?),

@@ -1,11 +1,15 @@
 //! Commands on a data directory whose host does not run.
 
+use super::pauses::{Resume, end_holds, pause};
 use super::{OperationError, StartError};
 use crate::clock::{Clock, SystemClock};
+use crate::model::hold::HoldScope;
 use crate::model::ids::SessionId;
 use crate::model::message::DeliveryKey;
+use crate::model::time::Timestamp;
 use crate::report::{
-    DeliveryDetails, DeliveryFilter, DeliveryRecord, ReplayRate, Resolution, SessionFilter, SessionRecord,
+    DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, ReplayRate, Resolution, SessionFilter,
+    SessionRecord,
 };
 use crate::store::error::StoreError;
 use crate::store::host_lock::HostLock;
@@ -82,6 +86,32 @@ impl StoppedHost {
         self.write(|ledger| ledger.resolve(key, resolution, now))
     }
 
+    /// What holds sends back, the oldest first.
+    pub fn holds(&self) -> Result<Vec<HoldRecord>, OperationError> {
+        // A ledger of an older version gets the table here.
+        self.write(|_| Ok(()))?;
+        let holds = self.read(|reader| reader.holds(SystemClock.now()))?;
+        Ok(holds.into_iter().map(HoldRecord::from).collect())
+    }
+
+    /// Sends nothing of a scope from the next start on; see [`super::Relay::pause`].
+    pub fn pause(
+        &self,
+        scope: HoldScope,
+        until: Option<Timestamp>,
+        reason: &str,
+    ) -> Result<(), OperationError> {
+        let now = SystemClock.now();
+        let hold = pause(scope, until, reason, now)?;
+        self.write_always(|ledger| ledger.set_hold(&hold, now))
+    }
+
+    /// Ends what holds a scope back; see [`super::Relay::resume`].
+    pub fn resume(&self, scope: &HoldScope, which: Resume) -> Result<usize, OperationError> {
+        let now = SystemClock.now();
+        self.write(|ledger| end_holds(ledger, scope, which, now))
+    }
+
     pub(super) fn read<T: Default>(
         &self,
         read: impl FnOnce(&LedgerReader) -> Result<T, StoreError>,
@@ -101,6 +131,14 @@ impl StoppedHost {
         if !self.data_dir.join(LEDGER_FILE).exists() {
             return Ok(T::default());
         }
+        self.write_always(write)
+    }
+
+    /// The same in a data directory where no relay ever ran, too.
+    fn write_always<T>(
+        &self,
+        write: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, OperationError> {
         let run = || {
             let mut writer = LedgerWriter::open(&self.data_dir)?;
             let mut transaction = writer.transaction()?;

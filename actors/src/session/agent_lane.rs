@@ -7,6 +7,7 @@ use super::write::agent_inbox_id;
 use crate::ledger::LedgerError;
 use crate::model::error::{ErrorClass, SendError};
 use crate::model::ids::{MessageId, SessionId};
+use crate::model::message::Lane;
 use crate::model::retry::{self, RetryDecision};
 use crate::model::route::{self, AgentCandidates};
 use crate::model::time::Timestamp;
@@ -14,7 +15,11 @@ use crate::registry::AcceptForSession;
 use crate::store::central::SessionStatus;
 use crate::store::ledger::{AgentArrival, AgentBudget, AgentRequest, Effect, LedgerTransaction, Outcome};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// The pause between two looks at a lane that is paused.
+const PAUSE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A message in its lane.
 #[derive(Debug, Clone)]
@@ -41,6 +46,9 @@ pub(super) enum HandedOver {
 
 /// Hands one message to its target and records what came of it.
 pub(super) async fn hand_over(context: StepContext, item: AgentItem) -> HandedOver {
+    if let Some(at) = paused_until(&context, &item) {
+        return HandedOver::RetryAt(at);
+    }
     let Some(target) = target_session(&context, &item.target) else {
         let reason = format!("agent group {:?} has no active session", item.target.group);
         settle(&context, &item.message_id, dead(ErrorClass::NoRoute, reason)).await;
@@ -68,6 +76,18 @@ pub(super) async fn hand_over(context: StepContext, item: AgentItem) -> HandedOv
         }
         Err(AcceptError::Unavailable(reason)) => try_later(&context, &item, reason).await,
     }
+}
+
+/// When to look again at a message that a pause holds back.
+fn paused_until(context: &StepContext, item: &AgentItem) -> Option<Timestamp> {
+    let engine = &context.engine;
+    let now = engine.now();
+    let lane_key = Arc::from(Lane::Agent(item.target.group.clone()).key());
+    let tenant = engine.tenants.of(&context.group);
+    let blocked = engine.holds.agent_message_blocked(&tenant.name, &context.session, &lane_key, now)?;
+    // Nobody tells this lane when somebody resumes.
+    let look_at = now.plus(PAUSE_LOOK_INTERVAL);
+    Some(blocked.until.map_or(look_at, |until| until.min(look_at)))
 }
 
 /// Whether the message is within the limits. Judged at the hand-over and not before: what waits spends nothing.

@@ -10,6 +10,7 @@ mod admit;
 mod agents;
 mod attempt;
 mod edits;
+mod holds;
 mod lanes;
 mod list;
 pub mod mark;

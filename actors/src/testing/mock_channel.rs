@@ -321,7 +321,7 @@ impl MockChannel {
                 Answer::Accept => answer = Answer::AcceptAs(format!("plat-{number}")),
                 Answer::AcceptAs(id) => {
                     self.show(number);
-                    return Ok(Receipt { platform_message_id: Some(id) });
+                    return Ok(Receipt { platform_message_id: Some(id), limit: None });
                 }
                 Answer::AcceptThenFail(error) => {
                     self.show(number);

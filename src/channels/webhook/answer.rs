@@ -5,7 +5,7 @@ use nanorelay_actors::model::time::Timestamp;
 use std::time::Duration;
 
 /// A longer hint is cut to this.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// The longest message id that is taken from an answer, in bytes.
 const MESSAGE_ID_BYTES_MAX: usize = 1024;
 

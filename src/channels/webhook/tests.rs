@@ -5,7 +5,7 @@ use super::*;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use nanorelay_actors::clock::Clock;
-use nanorelay_actors::model::error::{ErrorClass, LimitScope};
+use nanorelay_actors::model::error::{ErrorClass, LearnedLimit, LimitScope};
 use nanorelay_actors::model::time::Timestamp;
 use std::collections::HashMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -137,6 +137,22 @@ async fn each_status_is_classified_with_its_hint() {
         panic!("with a hint")
     };
     assert_eq!(hint.as_secs(), 59);
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_limit_is_read_from_every_answer() {
+    let headers = "x-ratelimit-remaining: 0\r\nx-ratelimit-reset-after: 9\r\n";
+    let (result, _) = exchange(&delivery("{}"), &answer(200, headers, "")).await;
+    let resets_at = FixedClock.now().plus(Duration::from_secs(9));
+    let limit = LearnedLimit { scope: LimitScope::Account, remaining: 0, resets_at };
+    assert_eq!(result, Ok(Receipt { platform_message_id: None, limit: Some(limit) }));
+
+    let (result, _) = exchange(&delivery("{}"), &answer(429, headers, "")).await;
+    let hint = Some(Duration::from_secs(9));
+    assert!(
+        matches!(&result, Err(SendError::RateLimited { retry_after, .. }) if *retry_after == hint),
+        "without a Retry-After, the limit's reset is the hint: {result:?}"
+    );
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use super::super::client::{ClientError, ControlClient};
 use super::*;
+use nanorelay_actors::model::hold::{Hold, HoldCause, HoldScopeKind};
 use nanorelay_actors::report::{AttemptRecord, DeliveryState};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -78,6 +79,28 @@ impl ControlTarget for Fake {
     async fn release(&self, session: SessionId) -> Result<bool, OperationError> {
         Ok(session.as_str() == "s-1")
     }
+    async fn holds(&self) -> Result<Vec<HoldRecord>, OperationError> {
+        let scope = HoldScope::from_parts(HoldScopeKind::Lane, &["s-1", "slack", "slack:C1"]).unwrap();
+        let hold = Hold {
+            scope,
+            cause: HoldCause::Operator,
+            until: None,
+            reason: "repairs".to_owned(),
+            since: Timestamp::from_ms(0),
+        };
+        Ok(vec![hold.into()])
+    }
+    async fn pause(
+        &self,
+        scope: HoldScope,
+        until: Option<Timestamp>,
+        reason: &str,
+    ) -> Result<(), OperationError> {
+        Err(OperationError(format!("{scope} until {:?}: {reason}", until.map(Timestamp::as_ms))))
+    }
+    async fn resume(&self, _: HoldScope, which: Resume) -> Result<usize, OperationError> {
+        Ok(if which == Resume::Everything { 2 } else { 1 })
+    }
 }
 
 fn no_log() -> Logger {
@@ -145,6 +168,25 @@ async fn a_client_shows_and_resolves() {
         assert!(!client.unblock_lane("s-1", "channel/slack/slack:C2").unwrap());
         let nobody = MessageKey { session_id: "../s".to_owned(), message_id: "m-1".to_owned() };
         assert!(matches!(client.delivery(nobody), Err(ClientError::Refused(_))));
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn a_client_pauses_resumes_and_lists_what_is_paused() {
+    let dir = tempfile::tempdir().unwrap();
+    with_client(dir.path(), |data_dir| {
+        let client = ControlClient::connect(&data_dir).unwrap();
+        let holds = client.holds().unwrap();
+        assert_eq!(
+            (holds[0].name.join(" "), holds[0].until.clone()),
+            ("s-1 slack slack:C1".to_owned(), None)
+        );
+        let scope = HoldScope::from_parts(holds[0].scope, &holds[0].name).unwrap();
+        let until = Some(Timestamp::from_ms(7));
+        let refused = client.pause(&scope, until, "why".to_owned()).unwrap_err();
+        assert_eq!(refused.to_string(), "lane s-1 slack slack:C1 until Some(7): why");
+        assert_eq!((client.resume(&scope, false).unwrap(), client.resume(&scope, true).unwrap()), (1, 2));
     })
     .await;
 }

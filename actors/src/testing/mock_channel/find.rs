@@ -33,6 +33,9 @@ impl MockChannel {
         }
         let key = &*delivery.idempotency_key;
         let shown = calls.iter().find(|call| call.shown && call.idempotency_key == key);
-        Ok(shown.map(|call| Receipt { platform_message_id: Some(format!("plat-{}", call.number)) }))
+        Ok(shown.map(|call| Receipt {
+            platform_message_id: Some(format!("plat-{}", call.number)),
+            ..Receipt::default()
+        }))
     }
 }

@@ -32,7 +32,7 @@ fn complaint(assertion: impl FnOnce()) -> String {
 }
 
 fn plat(number: usize) -> Result<Receipt, SendError> {
-    Ok(Receipt { platform_message_id: Some(format!("plat-{number}")) })
+    Ok(Receipt { platform_message_id: Some(format!("plat-{number}")), limit: None })
 }
 
 fn failed(answer: Answer) -> Result<Receipt, SendError> {
@@ -56,7 +56,7 @@ async fn answers_come_by_message_then_text_then_queue_then_script() {
     assert_eq!(results[0], failed(Answer::transient("by message")));
     assert_eq!(results[1], failed(Answer::permanent("by text")));
     assert_eq!(results[2], failed(Answer::rate_limited(None)));
-    assert_eq!(results[3], Ok(Receipt { platform_message_id: Some("own-4".to_owned()) }));
+    assert_eq!(results[3], Ok(Receipt { platform_message_id: Some("own-4".to_owned()), limit: None }));
 }
 
 #[tokio::test]

@@ -1,0 +1,156 @@
+//! Who shares a channel: tenants, their weights, and which agent groups belong to them.
+
+use super::ids::{AgentGroupId, InvalidId, TenantName};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A tenant as an operator describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantSettings {
+    /// Its name.
+    pub name: String,
+    /// The agent groups that belong to it. `*` stands for any text.
+    pub agent_groups: Vec<String>,
+    /// Its share of a channel, relative to the others; at least 1.
+    pub weight: u32,
+    /// Most of its sends at a time in one channel; `None` = as many as the channel has.
+    pub in_flight_max: Option<usize>,
+}
+
+/// One who shares a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its name.
+    pub name: TenantName,
+    /// Messages that it may send in one round; at least 1.
+    pub weight: u32,
+    /// Most of its sends at a time in one channel.
+    pub in_flight_max: usize,
+}
+
+/// The tenants of one host.
+#[derive(Debug, Default)]
+pub struct Tenants {
+    /// Patterns, the most exact first.
+    rules: Vec<(String, Arc<Tenant>)>,
+    by_name: HashMap<String, Arc<Tenant>>,
+}
+
+impl Tenants {
+    /// Takes what an operator describes. When several patterns fit a group, the one with the most characters that are
+    /// no `*` counts; among equals, the tenant whose name comes first.
+    pub fn new(described: &[TenantSettings]) -> Result<Self, InvalidId> {
+        let mut tenants = Self::default();
+        for settings in described {
+            let tenant = Arc::new(Tenant {
+                name: TenantName::new(&settings.name)?,
+                weight: settings.weight.max(1),
+                in_flight_max: settings.in_flight_max.unwrap_or(usize::MAX).max(1),
+            });
+            tenants.by_name.insert(settings.name.clone(), Arc::clone(&tenant));
+            let rules = settings.agent_groups.iter().map(|pattern| (pattern.clone(), Arc::clone(&tenant)));
+            tenants.rules.extend(rules);
+        }
+        let exactness =
+            |pattern: &str| (!pattern.contains('*'), pattern.chars().filter(|c| *c != '*').count());
+        tenants.rules.sort_by(|(a, tenant_a), (b, tenant_b)| {
+            exactness(b).cmp(&exactness(a)).then_with(|| tenant_a.name.cmp(&tenant_b.name))
+        });
+        Ok(tenants)
+    }
+
+    /// The tenant that a group belongs to. A group that nothing was said about is a tenant of its own, with weight 1.
+    pub fn of(&self, group: &AgentGroupId) -> Arc<Tenant> {
+        let described = self
+            .rules
+            .iter()
+            .find(|(pattern, _)| matches(pattern, group.as_str()))
+            .map(|(_, tenant)| tenant)
+            .or_else(|| self.by_name.get(group.as_str()));
+        match described {
+            Some(tenant) => Arc::clone(tenant),
+            None => Arc::new(Tenant { name: TenantName::from(group), weight: 1, in_flight_max: usize::MAX }),
+        }
+    }
+}
+
+/// Whether `text` is what `pattern` says; `*` stands for any text, also for none.
+fn matches(pattern: &str, text: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut left) = text.strip_prefix(start) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let end = parts.pop().unwrap_or("");
+    for part in parts {
+        // The first place is as good as any: what follows can only be found later.
+        let Some(at) = left.find(part) else { return false };
+        left = &left[at + part.len()..];
+    }
+    left.ends_with(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenants(described: &[(&str, &[&str], u32)]) -> Tenants {
+        let settings = |(name, groups, weight): &(&str, &[&str], u32)| TenantSettings {
+            name: (*name).to_owned(),
+            agent_groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            weight: *weight,
+            in_flight_max: None,
+        };
+        Tenants::new(&described.iter().map(settings).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[track_caller]
+    fn check(tenants: &Tenants, group: &str, expected: &str, weight: u32) {
+        let tenant = tenants.of(&AgentGroupId::new(group).unwrap());
+        assert_eq!((tenant.name.as_str(), tenant.weight), (expected, weight), "{group}");
+    }
+
+    #[test]
+    fn a_group_belongs_to_the_tenant_whose_pattern_fits_best() {
+        let tenants = tenants(&[
+            ("all", &["ag-*"], 2),
+            ("acme", &["ag-acme-*", "shop"], 3),
+            ("vip", &["ag-acme-1"], 5),
+            ("solo", &[], 7),
+        ]);
+        check(&tenants, "ag-x", "all", 2);
+        check(&tenants, "ag-acme-2", "acme", 3);
+        check(&tenants, "ag-acme-1", "vip", 5);
+        check(&tenants, "shop", "acme", 3);
+        check(&tenants, "solo", "solo", 7);
+        check(&tenants, "other", "other", 1);
+    }
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, text) in [
+            ("*", "x"),
+            ("a*", "a"),
+            ("*b", "ab"),
+            ("a*c", "abc"),
+            ("a*b*c", "axbxbc"),
+            ("**", "x"),
+            ("*aa", "aaa"),
+        ] {
+            assert!(matches(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [("a", "ab"), ("a*", "ba"), ("*b", "ba"), ("ab*ba", "aba"), ("a*x*c", "abc")] {
+            assert!(!matches(pattern, text), "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn a_weight_or_a_limit_of_nothing_counts_as_one() {
+        let settings = TenantSettings {
+            name: "t".to_owned(),
+            agent_groups: vec!["*".to_owned()],
+            weight: 0,
+            in_flight_max: Some(0),
+        };
+        let tenant = Tenants::new(&[settings]).unwrap().of(&AgentGroupId::new("x").unwrap());
+        assert_eq!((tenant.weight, tenant.in_flight_max), (1, 1));
+    }
+}

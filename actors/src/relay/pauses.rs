@@ -1,0 +1,133 @@
+//! What an operator does about what holds sends back: pause, resume, list.
+
+use super::{OperationError, Relay};
+use crate::channel::{ChannelSnapshot, LookAgain, ObserveChannel};
+use crate::limits::ERROR_TEXT_BYTES_MAX;
+use crate::model::hold::{Hold, HoldCause, HoldScope};
+use crate::model::text::bounded;
+use crate::model::time::Timestamp;
+use crate::report::HoldRecord;
+use crate::store::error::StoreError;
+use crate::store::ledger::LedgerTransaction;
+
+/// What is ended when a scope is resumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// The operator's pause.
+    Pause,
+    /// That, and what the platform asked for: limits, refused credentials, a destination that is gone, open breakers.
+    /// For an operator who knows better, as after a change of credentials.
+    Everything,
+}
+
+impl Resume {
+    fn causes(self) -> &'static [HoldCause] {
+        match self {
+            Resume::Pause => &[HoldCause::Operator],
+            Resume::Everything => &HoldCause::ALL,
+        }
+    }
+}
+
+/// An operator's pause.
+pub(super) fn pause(
+    scope: HoldScope,
+    until: Option<Timestamp>,
+    reason: &str,
+    now: Timestamp,
+) -> Result<Hold, OperationError> {
+    if until.is_some_and(|until| until <= now) {
+        return Err(OperationError("the end of the pause lies in the past".to_owned()));
+    }
+    let reason = bounded(reason.to_owned(), ERROR_TEXT_BYTES_MAX);
+    Ok(Hold { scope, cause: HoldCause::Operator, until, reason, since: now })
+}
+
+/// Ends a scope's holds in the ledger. Returns how many there were.
+pub(super) fn end_holds(
+    ledger: &mut LedgerTransaction<'_>,
+    scope: &HoldScope,
+    which: Resume,
+    now: Timestamp,
+) -> Result<usize, StoreError> {
+    let mut count = 0;
+    for cause in which.causes() {
+        count += usize::from(ledger.clear_hold(scope, *cause, now)?);
+    }
+    Ok(count)
+}
+
+impl Relay {
+    /// Sends nothing of a scope from now until `until`, or until it is resumed. What is on its way finishes; what waits
+    /// spends no attempts. A pause survives a restart, and a second one of the same scope replaces the first.
+    ///
+    /// System actions are applied also while their session or tenant is paused: they go nowhere.
+    pub async fn pause(
+        &self,
+        scope: HoldScope,
+        until: Option<Timestamp>,
+        reason: &str,
+    ) -> Result<(), OperationError> {
+        let engine = self.engine();
+        let now = engine.now();
+        let hold = pause(scope, until, reason, now)?;
+        let recorded = hold.clone();
+        engine
+            .ledger
+            .record_durably(move |ledger| ledger.set_hold(&recorded, now))
+            .await
+            .map_err(|error| OperationError(error.to_string()))?;
+        slog::info!(engine.logger, "paused"; "scope" => %hold.scope, "reason" => &hold.reason,
+            "until" => hold.until.map(Timestamp::to_iso));
+        engine.holds.set(hold);
+        // A pause that is now shorter than the one before.
+        self.look_again();
+        Ok(())
+    }
+
+    /// Ends what holds a scope back. Returns how much there was.
+    pub async fn resume(&self, scope: HoldScope, which: Resume) -> Result<usize, OperationError> {
+        let engine = self.engine();
+        let (inside, now) = (scope.clone(), engine.now());
+        let count = engine
+            .ledger
+            .record_durably(move |ledger| end_holds(ledger, &inside, which, now))
+            .await
+            .map_err(|error| OperationError(error.to_string()))?;
+        for cause in which.causes() {
+            engine.holds.clear(&scope, *cause);
+        }
+        if let (Resume::Everything, HoldScope::Channel(name)) = (which, &scope)
+            && let Some(account) = engine.channels.named(name)
+        {
+            account.reset_breakers();
+        }
+        slog::info!(engine.logger, "resumed"; "scope" => %scope, "ended" => count);
+        self.look_again();
+        Ok(count)
+    }
+
+    /// What holds sends back, the oldest first.
+    pub fn holds(&self) -> Vec<HoldRecord> {
+        let engine = self.engine();
+        engine.holds.all(engine.now()).into_iter().map(HoldRecord::from).collect()
+    }
+
+    /// The state of each channel account whose actor is not being restarted, by name.
+    pub async fn channel_snapshots(&self) -> Vec<ChannelSnapshot> {
+        let mut snapshots = Vec::new();
+        for (_, channel) in self.engine().directory.channels() {
+            snapshots.extend(channel.send(ObserveChannel).await.ok());
+        }
+        snapshots.sort_by(|a, b| a.name.cmp(&b.name));
+        snapshots
+    }
+
+    fn look_again(&self) {
+        let engine = self.engine();
+        for (_, channel) in engine.directory.channels() {
+            // One whose mailbox is full looks again without being told.
+            let _ = channel.try_send(LookAgain { _token: engine.activity.token() });
+        }
+    }
+}
