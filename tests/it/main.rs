@@ -8,6 +8,7 @@ mod demo;
 mod fixtures;
 mod hearing;
 mod kill;
+mod model_based;
 mod red_team;
 mod restart;
 mod semantics;

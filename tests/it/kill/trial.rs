@@ -16,6 +16,9 @@ const LINE_BYTES: u64 = 250;
 /// The longest that a host may run before it is killed at a random time, in ms.
 const LIFE_MS_MAX: u64 = 150;
 
+/// A lane that is to be killed while it sends has at least so many messages left.
+const BACKLOG_MIN: usize = 300;
+
 /// What takes the messages.
 pub enum Target {
     /// A jsonl channel with this configuration.
@@ -225,6 +228,25 @@ impl Trial {
         if host.kill().was_killed() {
             self.note_kill();
         }
+    }
+
+    /// Starts a host on a backlog and kills it some time after its first send, whatever it is doing then.
+    pub fn kill_while_sending(&mut self) {
+        let taken = self.taken().len();
+        while self.sent.len() < taken + BACKLOG_MIN {
+            for index in 0..self.agents.len() {
+                self.write(index, &[Kind::Text; 50]);
+            }
+        }
+        let mut host = nanorelay(&["serve"]).data(self.data.path()).start();
+        let is_sending = match &self.target {
+            Target::Web(receiver) => receiver.has_within(taken + 1, PATIENCE),
+            Target::File(_) => self.sink.wait_until(PATIENCE, || self.taken().len() > taken),
+        };
+        assert!(is_sending, "a host that sends nothing: {:#?}", host.kill());
+        host.ends_within(Duration::from_micros(self.random.u64(..LIFE_MS_MAX * 1000)));
+        assert!(host.kill().was_killed(), "a host that serves does not end by itself");
+        self.note_kill();
     }
 
     /// Takes down what was on its way when a host died.
