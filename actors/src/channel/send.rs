@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::engine::quotas::AttachmentPermit;
 use crate::ledger::LedgerError;
 use crate::limits::GONE_DESTINATION_REMEMBERED;
-use crate::model::error::{ErrorClass, LimitScope, Receipt, SendError};
+use crate::model::error::{ErrorClass, LimitScope, SendError};
 use crate::model::ids::PathComponent;
 use crate::model::message::DeliveryKey;
 use crate::model::retry::{self, RetryDecision};
@@ -82,7 +82,6 @@ pub(super) async fn attempt(
                 }
                 Err(unavailable) => (Err(unavailable), None),
             };
-            crash_point!("adapter_answered");
             settle(&engine, &account, &item, in_flight, result, (attempt, first_due)).await
         }
         Ok(Begin::NotYet(at)) => Attempted::RetryAt { at, blocks: None },
@@ -120,26 +119,34 @@ async fn begin(engine: &Engine, key: &DeliveryKey, now: Timestamp) -> Result<Beg
     begun
 }
 
+/// Calls the adapter. A receipt is recorded by the same task in the same turn: from the platform's acceptance until
+/// the record is in the kernel, a crash makes the message unknown.
 async fn call_adapter(
-    engine: &Engine,
+    engine: &Arc<Engine>,
     account: &ChannelAccount,
     delivery: Delivery,
-) -> Result<Receipt, SendError> {
-    let adapter = Arc::clone(&account.adapter);
+) -> Result<(), SendError> {
+    let (engine, adapter) = (Arc::clone(engine), Arc::clone(&account.adapter));
     // A task of its own, so that a panic in the adapter is an answer and not the end of this function.
-    let mut call = actix_rt::spawn(async move {
+    let call = actix_rt::spawn(async move {
         crash_point!("adapter_called");
-        adapter.send(&delivery).await
+        let timeout = engine.settings.limits.send_timeout;
+        let answer = tokio::time::timeout(timeout, adapter.send(&delivery)).await;
+        crash_point!("adapter_answered");
+        let Ok(answer) = answer else {
+            let reason = format!("no answer within {} s", timeout.as_secs_f64());
+            return Err(SendError::Ambiguous { reason });
+        };
+        let outcome = Outcome::Done {
+            effect: Effect::Delivered,
+            platform_message_id: answer?.platform_message_id,
+            projected: false,
+        };
+        engine.record_outcome(&delivery.session_id, &delivery.message_id, outcome).await;
+        Ok(())
     });
-    let timeout = engine.settings.limits.send_timeout;
-    match tokio::time::timeout(timeout, &mut call).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(SendError::Ambiguous { reason: "the channel adapter panicked".to_owned() }),
-        Err(_) => {
-            call.abort();
-            Err(SendError::Ambiguous { reason: format!("no answer within {} s", timeout.as_secs_f64()) })
-        }
-    }
+    let panicked = SendError::Ambiguous { reason: "the channel adapter panicked".to_owned() };
+    call.await.unwrap_or(Err(panicked))
 }
 
 async fn settle(
@@ -147,18 +154,12 @@ async fn settle(
     account: &ChannelAccount,
     item: &QueuedDelivery,
     in_flight: InFlight,
-    result: Result<Receipt, SendError>,
+    result: Result<(), SendError>,
     (attempt, first_due): (u32, Timestamp),
 ) -> Attempted {
     let now = engine.now();
     let error = match result {
-        Ok(receipt) => {
-            let outcome = Outcome::Done {
-                effect: Effect::Delivered,
-                platform_message_id: receipt.platform_message_id,
-                projected: false,
-            };
-            engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
+        Ok(()) => {
             drop(in_flight);
             engine.statistics.count_effect(Effect::Delivered);
             slog::info!(engine.logger, "delivered"; "session" => %item.session_id, "msg_id" => %item.message_id,
