@@ -5,6 +5,7 @@ mod agents;
 mod cli;
 mod deliveries;
 mod demo;
+mod faults;
 mod fixtures;
 mod hearing;
 mod kill;

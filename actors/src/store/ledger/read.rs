@@ -106,7 +106,7 @@ impl LedgerReader {
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         let connection = self.pool.get().map_err(pool_error)?;
-        Ok(read(&connection)?)
+        read(&connection).map_err(super::damaged)
     }
 
     /// The lanes of a session that hold something unsettled, by key.
