@@ -9,6 +9,7 @@
 mod judge;
 mod script;
 mod stage;
+mod tampering;
 
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use script::Script;

@@ -168,7 +168,7 @@ impl<'a> Followed<'a> {
         let outbox = seen.agents[written.session].outbox().join(id);
         let has_file = matches!(written.row, Row::Message { file: true, .. });
         match fate {
-            Fate::Waiting => panic!("{id} still waits"),
+            Fate::Waiting => panic!("{id} is lost: nobody is going to send it"),
             Fate::Delivered(_) => {
                 assert!(*shown >= 1, "{id} is delivered, yet nobody saw it");
                 assert!(!outbox.exists(), "{id}: what was delivered leaves no file");
