@@ -1,5 +1,5 @@
 //! The guarantees, against a small model of them: agents write, platforms answer, actors die, whole hosts die and
-//! come back, clocks are set, all as a random script says. A model that knows only the promises then judges what
+//! come back, disks fail, clocks are set, all as a random script says. A model that knows only the promises then judges what
 //! the platform saw, what the ledger says and what the agents were told.
 //!
 //! The suite plays some scripts. More of them: `NANORELAY_SCRIPTS=5000 cargo test --test it model_based`. A script

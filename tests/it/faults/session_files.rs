@@ -5,6 +5,7 @@ use crate::support::wait::{quarantined, until};
 use nanorelay_actors::testing::RowSpec;
 use nanorelay_actors::testing::fault::{Fault, Operation};
 use rustix::io::Errno;
+use std::time::Duration;
 
 /// What a fault must not keep from happening.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,4 +101,19 @@ async fn a_session_folder_that_is_read_only_delays_what_its_agent_is_told() {
 #[actix_rt::test]
 async fn a_session_folder_without_room_for_a_journal_delays_what_its_agent_is_told() {
     check("", Operation::Create, Errno::NOSPC, "No space left on device", Sent::AtOnce).await;
+}
+
+#[actix_rt::test]
+async fn a_reason_that_no_longer_holds_is_gone_after_a_restart() {
+    let battle = Battle::new();
+    let id = battle.victim.text("hello");
+    let fault = Fault::on(&battle.path("inbound.db"), Operation::Read, Errno::IO);
+    let relay = battle.start().await;
+    battle.is_quarantined(&relay, "cannot read inbound.db").await;
+    within("the shutdown", relay.shutdown(Duration::from_secs(5))).await;
+    drop(relay);
+    drop(fault);
+    let run = battle.host.drain().await;
+    assert_eq!((run.report.delivered, run.report.held), (1, 0));
+    battle.slack.assert_exactly_once(&[id]);
 }

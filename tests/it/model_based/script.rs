@@ -43,6 +43,20 @@ pub enum Step {
     Crash { calls: usize, turns: usize },
     /// The machine's clock is set.
     StepClock { ms: i64 },
+    /// An operation on a file of a session fails from now on, with an error of the disk.
+    Break { session: usize, what: Broken },
+    /// Everything that was broken is well again.
+    Mend,
+}
+
+/// What a disk does not do any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Broken {
+    WriteInbox,
+    SyncInbox,
+    ReadInbox,
+    ReadOutbox,
+    MakeJournals,
 }
 
 /// An actor.
@@ -129,6 +143,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Restart),
         3 => (0..8_usize, 0..300_usize).prop_map(|(calls, turns)| Step::Crash { calls, turns }),
         1 => (-2_000..2_000_i64).prop_map(|ms| Step::StepClock { ms }),
+        1 => (0..SESSIONS, any_broken()).prop_map(|(session, what)| Step::Break { session, what }),
+        1 => Just(Step::Mend),
     ]
 }
 
@@ -139,6 +155,16 @@ fn any_actor() -> impl Strategy<Value = Actor> {
         Just(Actor::Channel),
         Just(Actor::TaskScheduler),
         Just(Actor::Supervisor),
+    ]
+}
+
+fn any_broken() -> impl Strategy<Value = Broken> {
+    prop_oneof![
+        Just(Broken::WriteInbox),
+        Just(Broken::SyncInbox),
+        Just(Broken::ReadInbox),
+        Just(Broken::ReadOutbox),
+        Just(Broken::MakeJournals),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! Plays a script with real files and the whole engine, and keeps everything that was seen.
 
-use super::script::{Actor, Platform, Reply, Row, SESSIONS, Script, Step};
+use super::script::{Actor, Broken, Platform, Reply, Row, SESSIONS, Script, Step};
 use crate::support::host::TestHost;
 use crate::support::wait::{settled, within};
 use nanorelay_actors::channel::adapter::Idempotency;
@@ -12,8 +12,11 @@ use nanorelay_actors::relay::{Relay, StoppedHost};
 use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, DrainReport};
 use nanorelay_actors::settings::OnAmbiguous;
 use nanorelay_actors::supervise::exit_guard::ActorName;
+use nanorelay_actors::testing::fault::{Fault, Operation};
 use nanorelay_actors::testing::{Answer, Call, DataDir, MockChannel, RowSpec, SessionSpec, TestAgent};
+use rustix::io::Errno;
 use serde_json::json;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -87,6 +90,7 @@ struct Stage {
     host: TestHost,
     slack: Arc<MockChannel>,
     clock: Arc<SetClock>,
+    faults: Vec<Fault>,
     seen: Seen,
 }
 
@@ -150,7 +154,7 @@ impl Stage {
             peer,
             _data: data,
         };
-        Self { host, slack, clock, seen }
+        Self { host, slack, clock, faults: Vec::new(), seen }
     }
 
     /// One life of a host. When this returns, whatever it was doing is broken off.
@@ -175,9 +179,15 @@ impl Stage {
                     return End::Crash;
                 }
                 Step::StepClock { ms } => self.step_clock(*ms),
+                Step::Break { session, what } => {
+                    let fault = fault(self.seen.agents[*session].folder(), *what);
+                    self.faults.push(fault);
+                }
+                Step::Mend => self.faults.clear(),
             }
         }
         settled(&relay).await;
+        self.faults.clear();
         self.step_clock(LAST_STEP_MS);
         // What waits is due now; actors look at the clock when they start.
         within("the shutdown", relay.shutdown(SHUTDOWN_DEADLINE)).await;
@@ -264,6 +274,17 @@ fn name(actor: Actor) -> ActorName {
         Actor::TaskScheduler => ActorName::TaskScheduler,
         Actor::Supervisor => ActorName::Sweep,
     }
+}
+
+fn fault(folder: &Path, what: Broken) -> Fault {
+    let (file, operation) = match what {
+        Broken::WriteInbox => ("inbound.db", Operation::Write),
+        Broken::SyncInbox => ("inbound.db", Operation::Sync),
+        Broken::ReadInbox => ("inbound.db", Operation::Read),
+        Broken::ReadOutbox => ("outbound.db", Operation::Read),
+        Broken::MakeJournals => ("", Operation::Create),
+    };
+    Fault::on(&folder.join(file), operation, Errno::IO)
 }
 
 fn answer(reply: Reply) -> Answer {
