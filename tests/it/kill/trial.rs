@@ -19,6 +19,9 @@ const LIFE_MS_MAX: u64 = 150;
 /// A lane that is to be killed while it sends has at least so many messages left.
 const BACKLOG_MIN: usize = 300;
 
+/// So many rounds of messages may be left when a host is killed.
+const ROUNDS_LEFT_MAX: usize = 5;
+
 /// What takes the messages.
 pub enum Target {
     /// A jsonl channel with this configuration.
@@ -140,8 +143,12 @@ impl Trial {
         self.kills
     }
 
-    /// Each agent writes some texts, and now and then something else.
+    /// Each agent writes some texts, and now and then something else. Nobody writes while much is left to do: the
+    /// last host must be able to finish.
     pub fn write_round(&mut self) {
+        if self.sent.len() > self.taken_count() + ROUNDS_LEFT_MAX * self.rows_of_round {
+            return;
+        }
         self.rows_of_round = 0;
         for index in 0..self.agents.len() {
             let texts = self.random.usize(1..4);
@@ -232,7 +239,7 @@ impl Trial {
 
     /// Starts a host on a backlog and kills it some time after its first send, whatever it is doing then.
     pub fn kill_while_sending(&mut self) {
-        let taken = self.taken().len();
+        let taken = self.taken_count();
         while self.sent.len() < taken + BACKLOG_MIN {
             for index in 0..self.agents.len() {
                 self.write(index, &[Kind::Text; 50]);
@@ -241,7 +248,7 @@ impl Trial {
         let mut host = nanorelay(&["serve"]).data(self.data.path()).start();
         let is_sending = match &self.target {
             Target::Web(receiver) => receiver.has_within(taken + 1, PATIENCE),
-            Target::File(_) => self.sink.wait_until(PATIENCE, || self.taken().len() > taken),
+            Target::File(_) => self.sink.wait_until(PATIENCE, || self.taken_count() > taken),
         };
         assert!(is_sending, "a host that sends nothing: {:#?}", host.kill());
         host.ends_within(Duration::from_micros(self.random.u64(..LIFE_MS_MAX * 1000)));
@@ -285,6 +292,14 @@ impl Trial {
                 (key, delivery["seq"].as_i64().expect("a seq"))
             })
             .collect()
+    }
+
+    /// How much of it there is.
+    fn taken_count(&self) -> usize {
+        match &self.target {
+            Target::File(_) => self.sink.count(),
+            Target::Web(receiver) => receiver.count(),
+        }
     }
 
     fn drain(&self) -> Value {

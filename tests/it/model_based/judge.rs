@@ -32,6 +32,8 @@ struct Followed<'a> {
     /// How often it became unknown whether it had been sent.
     unknown: usize,
     last: Option<&'a Call>,
+    /// The answer to the last call was recorded: a crash has not taken it along.
+    is_answer_known: bool,
 }
 
 /// Fails with words when a promise was not kept.
@@ -73,7 +75,15 @@ fn follow_messages(platform: Platform, seen: &Seen) {
 
 impl<'a> Followed<'a> {
     fn new(written: &'a Written) -> Self {
-        Self { written, fate: Fate::Waiting, attempts: 0, shown: 0, unknown: 0, last: None }
+        Self {
+            written,
+            fate: Fate::Waiting,
+            attempts: 0,
+            shown: 0,
+            unknown: 0,
+            last: None,
+            is_answer_known: true,
+        }
     }
 
     /// The platform was called.
@@ -83,7 +93,7 @@ impl<'a> Followed<'a> {
         self.attempts += 1;
         assert_eq!(call.attempt, self.attempts, "{id}: tries are counted over all lives");
         self.shown += usize::from(call.shown);
-        self.last = Some(call);
+        (self.last, self.is_answer_known) = (Some(call), true);
         self.fate = match &call.outcome {
             Outcome::Accepted(receipt) => Fate::Delivered(receipt.platform_message_id.clone()),
             Outcome::Failed(SendError::Permanent { .. }) => Fate::Dead,
@@ -113,6 +123,7 @@ impl<'a> Followed<'a> {
         if record.state == DeliveryState::Sending {
             assert!(life.crashed, "{id} was left in mid-send by a host that was shut down");
             // Either the outcome was not recorded, or the platform was not called any more.
+            self.is_answer_known = false;
             let called = self.last.filter(|call| call.attempt == record.attempts);
             self.attempts += u32::from(called.is_none());
             // One that was broken off in mid-call counts already.
@@ -147,7 +158,7 @@ impl<'a> Followed<'a> {
             let now = call.started_at.plus(set_back(*clock_steps));
             assert!(now >= due, "{id} was due at {due:?} and sent at {now:?}");
         }
-        let Some(earlier) = self.last else { return };
+        let Some(earlier) = self.last.filter(|_| self.is_answer_known) else { return };
         if let (Some(hint), Some(answered_at)) = (earlier.outcome.retry_after(), earlier.answered_at) {
             let from = seen.clock_steps.iter().take_while(|step| step.calls < earlier.number).count();
             let now = call.started_at.plus(set_back(from));
