@@ -146,7 +146,9 @@ impl Trial {
     /// Each agent writes some texts, and now and then something else. Nobody writes while much is left to do: the
     /// last host must be able to finish.
     pub fn write_round(&mut self) {
-        if self.sent.len() > self.taken_count() + ROUNDS_LEFT_MAX * self.rows_of_round {
+        // What was on its way may wait for an operator.
+        let done = self.taken_count() + self.in_flight.len();
+        if self.sent.len() > done + ROUNDS_LEFT_MAX * self.rows_of_round {
             return;
         }
         self.rows_of_round = 0;
