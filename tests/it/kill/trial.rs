@@ -106,7 +106,9 @@ impl Trial {
             OnAmbiguous::Resend => "resend",
             OnAmbiguous::Auto => "auto",
         };
-        configure(&data, &format!("[log]\nlevel = \"warning\"\n{table}on_ambiguous = \"{policy}\"\n"));
+        // What is told between agents has a budget, which is not what dies here.
+        let limits = "[limits]\nagent_messages_per_minute = 1000000\n[log]\nlevel = \"warning\"\n";
+        configure(&data, &format!("{limits}{table}on_ambiguous = \"{policy}\"\n"));
         data.allow_agent("ag", "ag-peer");
         let peer = data.session(SessionSpec::new("ag-peer"));
         let agents = (0..sessions)

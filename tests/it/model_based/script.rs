@@ -42,7 +42,7 @@ pub enum Step {
     /// then so many turns of its thread later.
     Crash { calls: usize, turns: usize },
     /// The machine's clock is set.
-    StepClock { ms: i64 },
+    SetClock { ms: i64 },
     /// An operation on a file of a session fails from now on, with an error of the disk.
     Break { session: usize, what: Broken },
     /// Everything that was broken is well again.
@@ -142,7 +142,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => any_actor().prop_map(Step::Die),
         1 => Just(Step::Restart),
         3 => (0..8_usize, 0..300_usize).prop_map(|(calls, turns)| Step::Crash { calls, turns }),
-        1 => (-2_000..2_000_i64).prop_map(|ms| Step::StepClock { ms }),
+        1 => (-2_000..2_000_i64).prop_map(|ms| Step::SetClock { ms }),
         1 => (0..SESSIONS, any_broken()).prop_map(|(session, what)| Step::Break { session, what }),
         1 => Just(Step::Mend),
     ]

@@ -178,7 +178,7 @@ impl Stage {
                     }
                     return End::Crash;
                 }
-                Step::StepClock { ms } => self.step_clock(*ms),
+                Step::SetClock { ms } => self.step_clock(*ms),
                 Step::Break { session, what } => {
                     let fault = fault(self.seen.agents[*session].folder(), *what);
                     self.faults.push(fault);
