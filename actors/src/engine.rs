@@ -192,7 +192,7 @@ impl Engine {
     {
         let mut tries = 0;
         loop {
-            let Err(error) = self.ledger.record(operation()).await else {
+            let Err(error) = self.ledger.record_outcome(operation()).await else {
                 crash_point!("outcome_recorded");
                 return;
             };

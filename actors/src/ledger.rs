@@ -4,17 +4,23 @@
 //! queued in one transaction, and goes on until the queue is empty. An idle ledger so answers at once, a busy
 //! one commits hundreds of records for the price of one. Syncing to the disk runs beside it: a record reaches
 //! the kernel without waiting for the disk, and one sync covers all records before it.
+//!
+//! Outcomes go ahead of everything else: what a platform has taken may be sent twice until its record is in the
+//! kernel. A transaction with an outcome therefore holds few other operations.
 
 use crate::settings::Durability;
 use crate::store::error::StoreError;
 use crate::store::ledger::{LedgerSync, LedgerTransaction, LedgerWriter};
 use crate::supervise::blocking::Blocking;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 /// Most operations in one transaction.
 const OPERATIONS_PER_TRANSACTION_MAX: usize = 2048;
+/// Most other operations in a transaction with an outcome. Some, so that outcomes without end starve nobody.
+const OTHERS_BESIDE_OUTCOMES_MAX: usize = 8;
 
 /// A record was not written. Nothing of the operation is in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,9 +41,25 @@ struct Shared {
 }
 
 struct Queue {
-    operations: Vec<Box<dyn Operation>>,
+    /// Run before all others.
+    outcomes: VecDeque<Box<dyn Operation>>,
+    others: VecDeque<Box<dyn Operation>>,
     /// Present while nobody writes.
     writer: Option<LedgerWriter>,
+}
+
+/// Which operations go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    Outcome,
+    Other,
+}
+
+/// The operations of one transaction.
+#[derive(Default)]
+struct Group {
+    operations: Vec<Box<dyn Operation>>,
+    outcomes: usize,
 }
 
 #[derive(Default)]
@@ -101,7 +123,8 @@ impl Ledger {
     /// Takes over the writing connection.
     pub fn new(writer: LedgerWriter, durability: Durability) -> Self {
         let sync = writer.sync_handle();
-        let queue = Mutex::new(Queue { operations: Vec::new(), writer: Some(writer) });
+        let (outcomes, others) = (VecDeque::new(), VecDeque::new());
+        let queue = Mutex::new(Queue { outcomes, others, writer: Some(writer) });
         let sync_state = Mutex::default();
         Self { shared: Arc::new(Shared { queue, durability, sync, sync_state }) }
     }
@@ -111,7 +134,15 @@ impl Ledger {
         &self,
         work: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        self.enqueue(work).await.map(|(value, _)| value)
+        self.enqueue(Urgency::Other, work).await.map(|(value, _)| value)
+    }
+
+    /// The same for what has happened outside: it goes ahead of what is only about to happen.
+    pub async fn record_outcome<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.enqueue(Urgency::Outcome, work).await.map(|(value, _)| value)
     }
 
     /// Writes; when this returns, the record survives a power loss too, unless the settings ask for less.
@@ -119,7 +150,7 @@ impl Ledger {
         &self,
         work: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        let (value, number) = self.enqueue(work).await?;
+        let (value, number) = self.enqueue(Urgency::Other, work).await?;
         if self.shared.durability == Durability::Power {
             self.synced(number).await?;
         }
@@ -132,7 +163,7 @@ impl Ledger {
         &self,
         work: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        let (value, number) = self.enqueue(work).await?;
+        let (value, number) = self.enqueue(Urgency::Other, work).await?;
         if self.shared.durability == Durability::Process {
             return Ok(value);
         }
@@ -158,13 +189,17 @@ impl Ledger {
 
     async fn enqueue<T: Send + 'static>(
         &self,
+        urgency: Urgency,
         work: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<(T, u64), LedgerError> {
         let (reply, answer) = oneshot::channel();
         let operation = Box::new(Queued { work: Some(work), result: None, reply });
         let idle_writer = {
             let mut queue = lock(&self.shared.queue);
-            queue.operations.push(operation);
+            match urgency {
+                Urgency::Outcome => queue.outcomes.push_back(operation),
+                Urgency::Other => queue.others.push_back(operation),
+            }
             queue.writer.take()
         };
         if let Some(writer) = idle_writer {
@@ -199,36 +234,58 @@ impl Ledger {
 impl Shared {
     fn write_until_empty(&self, mut writer: LedgerWriter) {
         loop {
-            let mut group = {
+            {
                 let mut queue = lock(&self.queue);
-                if queue.operations.is_empty() {
+                if queue.outcomes.is_empty() && queue.others.is_empty() {
                     queue.writer = Some(writer);
                     return;
                 }
-                let size = queue.operations.len().min(OPERATIONS_PER_TRANSACTION_MAX);
-                queue.operations.drain(..size).collect::<Vec<_>>()
-            };
+            }
+            let mut group = Group::default();
             let committed = self.commit(&mut writer, &mut group);
-            for operation in group {
+            for operation in group.operations {
                 operation.answer(&committed);
             }
         }
     }
 
-    fn commit(
-        &self,
-        writer: &mut LedgerWriter,
-        group: &mut [Box<dyn Operation>],
-    ) -> Result<u64, LedgerError> {
+    fn commit(&self, writer: &mut LedgerWriter, group: &mut Group) -> Result<u64, LedgerError> {
         let failed = |error: StoreError| LedgerError(error.to_string());
-        let mut transaction = writer.transaction().map_err(failed)?;
-        for operation in group {
+        let mut transaction = match writer.transaction() {
+            Ok(transaction) => transaction,
+            Err(error) => {
+                // Nobody who waits now is to wait for longer.
+                while let Some(operation) = self.next(group) {
+                    group.operations.push(operation);
+                }
+                return Err(failed(error));
+            }
+        };
+        while let Some(mut operation) = self.next(group) {
             operation.run(&mut transaction);
+            group.operations.push(operation);
         }
         transaction.commit().map_err(failed)?;
         let mut state = lock(&self.sync_state);
         state.committed += 1;
         Ok(state.committed)
+    }
+
+    /// The next operation of a transaction; none when it is to be committed.
+    fn next(&self, group: &mut Group) -> Option<Box<dyn Operation>> {
+        if group.operations.len() >= OPERATIONS_PER_TRANSACTION_MAX {
+            return None;
+        }
+        let mut queue = lock(&self.queue);
+        if let Some(outcome) = queue.outcomes.pop_front() {
+            group.outcomes += 1;
+            return Some(outcome);
+        }
+        let others = group.operations.len() - group.outcomes;
+        if group.outcomes > 0 && others >= OTHERS_BESIDE_OUTCOMES_MAX {
+            return None;
+        }
+        queue.others.pop_front()
     }
 
     fn sync_until_nobody_waits(&self) {
@@ -265,3 +322,6 @@ impl Shared {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

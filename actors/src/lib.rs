@@ -55,6 +55,14 @@ macro_rules! crash_point {
     };
 }
 
+/// A place at which a test may let an operation on a file fail; nothing without the feature `testing`.
+macro_rules! fault_point {
+    ($file:expr, $operation:ident) => {
+        #[cfg(feature = "testing")]
+        $crate::testing::fault::check($file, $crate::testing::fault::Operation::$operation)?;
+    };
+}
+
 pub mod channel;
 pub mod registry;
 pub mod session;

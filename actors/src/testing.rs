@@ -18,6 +18,7 @@ pub mod agent;
 pub mod crash_point;
 pub mod data_dir;
 pub mod database;
+pub mod fault;
 pub mod mock_channel;
 mod schema;
 pub mod seed_era;

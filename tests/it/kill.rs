@@ -2,9 +2,11 @@
 //!
 //! The suite runs a few kills. More of them: `NANORELAY_KILLS=1000 cargo test --test it kill:: -- --nocapture`
 //! kills a host so often in each scenario and prints the figures. `NANORELAY_KILL_SESSIONS` chooses how many
-//! sessions write at the same time, which is how many sends can be in flight.
+//! sessions write at the same time, which is how many sends can be in flight; the scenarios named after one send
+//! in flight have one session, whatever it says.
 
 mod trial;
+mod window;
 
 use crate::support::program::nanorelay;
 use crate::support::receiver::{Receiver, Reply};
@@ -68,6 +70,33 @@ fn a_slow_receiver_and_what_is_unknown_is_held() {
 #[test]
 fn a_slow_receiver_and_what_is_unknown_is_sent_again() {
     kill_at_random("webhook of 20 ms, resend", web(SLOW), OnAmbiguous::Resend);
+}
+
+/// Kills hosts at moments that only the clock chooses, while one lane sends without a pause. This is what can be
+/// compared with a host that polls: one send in flight, killed at any time.
+fn kill_one_lane_at_any_time(name: &str, target: Target) {
+    let kills = number("NANORELAY_KILLS", 5);
+    let mut trial = Trial::new(target, OnAmbiguous::Resend, 1);
+    while trial.kills() < kills {
+        trial.kill_while_sending();
+    }
+    let found = trial.check();
+    println!("{name}, one send in flight, at any time: {found}");
+}
+
+#[test]
+fn one_send_in_flight_to_a_file_at_any_time() {
+    kill_one_lane_at_any_time("jsonl, resend", file());
+}
+
+#[test]
+fn one_send_in_flight_to_an_instant_receiver_at_any_time() {
+    kill_one_lane_at_any_time("webhook at once, resend", web(Duration::ZERO));
+}
+
+#[test]
+fn one_send_in_flight_to_a_slow_receiver_at_any_time() {
+    kill_one_lane_at_any_time("webhook of 20 ms, resend", web(SLOW));
 }
 
 /// Lets a host die at each labelled place for the nth time, then looks at what is left.

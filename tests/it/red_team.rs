@@ -5,7 +5,7 @@
 //! was delivered, the neighbour is served, and the host ends in time.
 
 mod attacker;
-mod battle;
+pub mod battle;
 mod boundary;
 mod contents;
 mod databases;

@@ -2,6 +2,7 @@
 
 pub mod fixture;
 pub mod host;
+pub mod log;
 pub mod process;
 pub mod program;
 pub mod receiver;

@@ -4,7 +4,7 @@
 //! same.
 
 use super::account::{ChannelAccount, InFlight};
-use super::adapter::{Attachment, Delivery};
+use super::adapter::{Attachment, Channel, Delivery};
 use super::attachments::{NotOpened, open_attachments};
 use super::gate::{Answered, SendPermit};
 use super::queue::QueuedDelivery;
@@ -97,7 +97,6 @@ async fn attempt_with(engine: &Arc<Engine>, permit: SendPermit, item: QueuedDeli
                 // The host's own trouble says nothing about the platform.
                 Err(unavailable) => (Err(Failed::before_sending(unavailable, asks_first)), None, None),
             };
-            crash_point!("adapter_answered");
             settle(engine, &account, &item, (in_flight, permit), result, (attempt, first_due)).await
         }
         Ok(Begin::NotYet(at)) => Attempted::RetryAt(at),
@@ -173,47 +172,57 @@ impl Failed {
     }
 }
 
-/// Sends the message, unless it `asks_first` and the platform has it.
+/// Sends the message, unless it `asks_first` and the platform has it. A receipt is recorded by the same task in the same
+/// turn: from the platform's acceptance until the record is in the kernel, a crash makes the message unknown.
 async fn make(
-    engine: &Engine,
+    engine: &Arc<Engine>,
     account: &ChannelAccount,
     delivery: Delivery,
     asks_first: bool,
 ) -> Result<Receipt, Failed> {
-    let delivery = Arc::new(delivery);
+    let (engine, adapter) = (Arc::clone(engine), Arc::clone(&account.adapter));
+    // A task of its own, so that a panic in the adapter is an answer and not the end of this function.
+    let call = actix_rt::spawn(async move {
+        let answer = call_adapter(&engine, &*adapter, &delivery, asks_first).await;
+        crash_point!("adapter_answered");
+        let receipt = answer?;
+        let outcome = Outcome::Done {
+            effect: Effect::Delivered,
+            platform_message_id: receipt.platform_message_id.clone(),
+            projected: false,
+        };
+        engine.record_outcome(&delivery.session_id, &delivery.message_id, outcome).await;
+        Ok(receipt)
+    });
+    let panicked = SendError::Ambiguous { reason: "the channel adapter panicked".to_owned() };
+    call.await.unwrap_or(Err(panicked.into()))
+}
+
+async fn call_adapter(
+    engine: &Engine,
+    adapter: &dyn Channel,
+    delivery: &Delivery,
+    asks_first: bool,
+) -> Result<Receipt, Failed> {
+    let limit = engine.settings.limits.send_timeout;
     if asks_first {
-        let (adapter, asked_for) = (Arc::clone(&account.adapter), Arc::clone(&delivery));
-        let found = call_adapter(engine, async move { adapter.find(&asked_for).await }).await;
-        match found {
-            Ok(Some(receipt)) => return Ok(receipt),
-            Ok(None) => {}
-            Err(error) => return Err(Failed::before_sending(error, true)),
+        let found = within(limit, adapter.find(delivery)).await;
+        if let Some(receipt) = found.map_err(|error| Failed::before_sending(error, true))? {
+            return Ok(receipt);
         }
     }
     engine.statistics.count_attempt();
-    let adapter = Arc::clone(&account.adapter);
-    let sent = call_adapter(engine, async move {
-        crash_point!("adapter_called");
-        adapter.send(&delivery).await
-    });
-    sent.await.map_err(Failed::from)
+    crash_point!("adapter_called");
+    Ok(within(limit, adapter.send(delivery)).await?)
 }
 
-async fn call_adapter<T: 'static>(
-    engine: &Engine,
-    call: impl Future<Output = Result<T, SendError>> + 'static,
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, SendError>>,
 ) -> Result<T, SendError> {
-    // A task of its own, so that a panic in the adapter is an answer and not the end of this function.
-    let mut call = actix_rt::spawn(call);
-    let timeout = engine.settings.limits.send_timeout;
-    match tokio::time::timeout(timeout, &mut call).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(SendError::Ambiguous { reason: "the channel adapter panicked".to_owned() }),
-        Err(_) => {
-            call.abort();
-            Err(SendError::Ambiguous { reason: format!("no answer within {} s", timeout.as_secs_f64()) })
-        }
-    }
+    let unanswered =
+        || SendError::Ambiguous { reason: format!("no answer within {} s", limit.as_secs_f64()) };
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(unanswered()))
 }
 
 async fn settle(
@@ -243,13 +252,7 @@ async fn settle(
         record_holds(engine, item, permit.answered(&engine.holds, &answered)).await;
     }
     let error = match result {
-        Ok(receipt) => {
-            let outcome = Outcome::Done {
-                effect: Effect::Delivered,
-                platform_message_id: receipt.platform_message_id,
-                projected: false,
-            };
-            engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
+        Ok(_) => {
             drop(in_flight);
             engine.statistics.count_effect(Effect::Delivered);
             slog::info!(engine.logger, "delivered"; "session" => %item.session_id, "msg_id" => %item.message_id,

@@ -28,6 +28,8 @@ pub(super) struct OpenedSession {
     pub progress: SessionCursor,
     /// Held until the session has been read for the first time.
     pub activation: Option<OwnedSemaphorePermit>,
+    /// The ledger has a reason why it cannot be served; it may be that of a life that is over.
+    pub is_quarantined: bool,
 }
 
 /// Becomes the owner of the session, opens its folder and finds out how far it has been read.
@@ -50,12 +52,16 @@ pub(super) async fn open(
     });
     *store = Some(opened.await.map_err(|_| StepError::Panicked)??);
     let session = context.session.clone();
-    let known = context.engine.ledger.record(move |ledger| ledger.session_cursor(&session)).await?;
+    let known = context
+        .engine
+        .ledger
+        .record(move |ledger| Ok((ledger.session_cursor(&session)?, ledger.is_quarantined(&session)?)));
+    let (known, is_quarantined) = known.await?;
     let progress = match known {
         Some(progress) => progress,
         None => import(context, store).await?,
     };
-    Ok(OpenedSession { progress, activation })
+    Ok(OpenedSession { progress, is_quarantined, activation })
 }
 
 async fn wait_for_lease(context: &StepContext) -> SessionLease {

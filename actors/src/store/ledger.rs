@@ -59,9 +59,13 @@ pub struct LedgerSync {
 impl LedgerSync {
     /// Syncs everything that was committed before this call to the disk.
     pub fn sync(&self) -> Result<(), StoreError> {
-        self.write_ahead_log
-            .sync_data()
+        self.sync_data()
             .map_err(|source| StoreError::Io { context: "sync nanorelay.db-wal".to_owned(), source })
+    }
+
+    fn sync_data(&self) -> std::io::Result<()> {
+        fault_point!(&self.write_ahead_log, Sync);
+        self.write_ahead_log.sync_data()
     }
 }
 

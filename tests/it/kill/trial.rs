@@ -16,6 +16,12 @@ const LINE_BYTES: u64 = 250;
 /// The longest that a host may run before it is killed at a random time, in ms.
 const LIFE_MS_MAX: u64 = 150;
 
+/// A lane that is to be killed while it sends has at least so many messages left.
+const BACKLOG_MIN: usize = 300;
+
+/// So many rounds of messages may be left when a host is killed.
+const ROUNDS_LEFT_MAX: usize = 5;
+
 /// What takes the messages.
 pub enum Target {
     /// A jsonl channel with this configuration.
@@ -100,7 +106,9 @@ impl Trial {
             OnAmbiguous::Resend => "resend",
             OnAmbiguous::Auto => "auto",
         };
-        configure(&data, &format!("[log]\nlevel = \"warning\"\n{table}on_ambiguous = \"{policy}\"\n"));
+        // What is told between agents has a budget, which is not what dies here.
+        let limits = "[limits]\nagent_messages_per_minute = 1000000\n[log]\nlevel = \"warning\"\n";
+        configure(&data, &format!("{limits}{table}on_ambiguous = \"{policy}\"\n"));
         data.allow_agent("ag", "ag-peer");
         let peer = data.session(SessionSpec::new("ag-peer"));
         let agents = (0..sessions)
@@ -137,8 +145,14 @@ impl Trial {
         self.kills
     }
 
-    /// Each agent writes some texts, and now and then something else.
+    /// Each agent writes some texts, and now and then something else. Nobody writes while much is left to do: the
+    /// last host must be able to finish.
     pub fn write_round(&mut self) {
+        // What was on its way may wait for an operator.
+        let done = self.taken_count() + self.in_flight.len();
+        if self.sent.len() > done + ROUNDS_LEFT_MAX * self.rows_of_round {
+            return;
+        }
         self.rows_of_round = 0;
         for index in 0..self.agents.len() {
             let texts = self.random.usize(1..4);
@@ -227,6 +241,25 @@ impl Trial {
         }
     }
 
+    /// Starts a host on a backlog and kills it some time after its first send, whatever it is doing then.
+    pub fn kill_while_sending(&mut self) {
+        let taken = self.taken_count();
+        while self.sent.len() < taken + BACKLOG_MIN {
+            for index in 0..self.agents.len() {
+                self.write(index, &[Kind::Text; 50]);
+            }
+        }
+        let mut host = nanorelay(&["serve"]).data(self.data.path()).start();
+        let is_sending = match &self.target {
+            Target::Web(receiver) => receiver.has_within(taken + 1, PATIENCE),
+            Target::File(_) => self.sink.wait_until(PATIENCE, || self.taken_count() > taken),
+        };
+        assert!(is_sending, "a host that sends nothing: {:#?}", host.kill());
+        host.ends_within(Duration::from_micros(self.random.u64(..LIFE_MS_MAX * 1000)));
+        assert!(host.kill().was_killed(), "a host that serves does not end by itself");
+        self.note_kill();
+    }
+
     /// Takes down what was on its way when a host died.
     pub fn note_kill(&mut self) {
         self.kills += 1;
@@ -263,6 +296,14 @@ impl Trial {
                 (key, delivery["seq"].as_i64().expect("a seq"))
             })
             .collect()
+    }
+
+    /// How much of it there is.
+    fn taken_count(&self) -> usize {
+        match &self.target {
+            Target::File(_) => self.sink.count(),
+            Target::Web(receiver) => receiver.count(),
+        }
     }
 
     fn drain(&self) -> Value {

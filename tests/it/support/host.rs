@@ -52,6 +52,11 @@ impl TestHost {
         }
     }
 
+    /// Where it runs.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
     /// Adds a channel that accepts everything, and returns it to be told otherwise.
     pub fn channel(&mut self, channel_type: &str) -> Arc<MockChannel> {
         let channel = MockChannel::with_clock(Arc::clone(&self.clock));

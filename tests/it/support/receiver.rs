@@ -40,12 +40,19 @@ pub struct Reply {
     headers: String,
     body: String,
     delay: Duration,
+    hangs_up: bool,
 }
 
 impl Reply {
     /// An answer without a body.
     pub fn status(status: u16) -> Self {
-        Self { status, headers: String::new(), body: String::new(), delay: Duration::ZERO }
+        let (headers, body) = (String::new(), String::new());
+        Self { status, headers, body, delay: Duration::ZERO, hangs_up: false }
+    }
+
+    /// No answer: the connection is closed after the request was read.
+    pub fn hang_up() -> Self {
+        Self { hangs_up: true, ..Self::status(0) }
     }
 
     /// Adds a header.
@@ -208,6 +215,9 @@ impl Shared {
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
             drop(state);
+            if reply.hangs_up {
+                return Ok(());
+            }
             let Reply { status, headers, body, .. } = reply;
             let length = body.len();
             let text = format!("HTTP/1.1 {status} Status\r\n{headers}content-length: {length}\r\n\r\n{body}");

@@ -36,6 +36,12 @@ impl Sink {
         whole.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// How many whole lines there are.
+    pub fn count(&self) -> usize {
+        let bytes = std::fs::read(&self.path).unwrap_or_default();
+        bytes.iter().filter(|byte| **byte == b'\n').count()
+    }
+
     /// The ids of all deliveries, in order.
     pub fn ids(&self) -> Vec<String> {
         let id = |delivery: &Value| delivery["id"].as_str().expect("an id").to_owned();

@@ -1,6 +1,6 @@
 //! Reading the ledger: what waits, what must be projected, and the operator's lists.
 
-use super::{LEDGER_FILE, damaged, keep_plans, mark, state_of};
+use super::{LEDGER_FILE, keep_plans, mark, state_of};
 use crate::model::ids::{MessageId, SessionId};
 use crate::model::time::Timestamp;
 use crate::report::{DeliveryFilter, DeliveryRecord, DeliveryState};
@@ -110,7 +110,7 @@ impl LedgerReader {
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         let connection = self.pool.get().map_err(pool_error)?;
-        read(&connection).map_err(damaged)
+        read(&connection).map_err(super::damaged)
     }
 
     /// Looks through the whole file for damage.

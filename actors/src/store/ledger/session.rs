@@ -212,6 +212,14 @@ impl LedgerTransaction<'_> {
         Ok(())
     }
 
+    /// Whether there is a reason why a session cannot be served. It may be that of a life that is over.
+    pub fn is_quarantined(&mut self, session: &SessionId) -> Result<bool, StoreError> {
+        let mut statement = self.transaction.prepare_cached(
+            "SELECT 1 FROM sessions WHERE session_id = ?1 AND quarantine_reason IS NOT NULL",
+        )?;
+        Ok(statement.exists([session.as_str()])?)
+    }
+
     /// Notes that a claim was reset: its row stays in outbound.db, which is not ours to write.
     pub fn note_claim_reset(
         &mut self,

@@ -36,6 +36,10 @@ pub fn classify(file: SessionFile, error: rusqlite::Error) -> StoreError {
         ffi::SQLITE_INTERRUPT => {
             StoreError::Limit(format!("{}: a statement ran past its deadline", file.name()))
         }
+        ffi::SQLITE_FULL => {
+            let source = io::Error::from(rustix::io::Errno::NOSPC);
+            StoreError::Io { context: format!("cannot write {}", file.name()), source }
+        }
         ffi::SQLITE_TOOBIG => StoreError::Limit(format!("{}: a value is too large", file.name())),
         ffi::SQLITE_CANTOPEN | ffi::SQLITE_IOERR | ffi::SQLITE_PERM => {
             vfs::take_failure().unwrap_or(StoreError::Sqlite(error))

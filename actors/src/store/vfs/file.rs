@@ -146,8 +146,11 @@ fn create(place: Place) -> Result<OwnedFd, StoreError> {
     let mode = model.as_ref().map_or(0o644, |database| database.st_mode & 0o777);
     let flags =
         OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = fs::openat(place.directory, name, flags, Mode::from_raw_mode(mode))
-        .map_err(|errno| lookup_error(name, errno))?;
+    let create = || {
+        fault_point!(place.directory, Create);
+        fs::openat(place.directory, name, flags, Mode::from_raw_mode(mode))
+    };
+    let file = create().map_err(|errno| lookup_error(name, errno))?;
     if let Some(database) = model {
         // Best effort, like stock SQLite: a host that runs as root must not leave a journal that the agent's own
         // user cannot roll back.
@@ -229,23 +232,15 @@ impl OpenFile {
     }
 
     /// Writes all of `buffer`.
-    pub(super) fn write(&self, mut buffer: &[u8], mut offset: u64) -> c_int {
+    pub(super) fn write(&self, buffer: &[u8], offset: u64) -> c_int {
         let Ok(file) = self.descriptor() else {
             return ffi::SQLITE_IOERR_WRITE;
         };
-        while !buffer.is_empty() {
-            match rustix::io::pwrite(file, buffer, offset) {
-                Ok(0) => return ffi::SQLITE_FULL,
-                Ok(written) => {
-                    buffer = buffer.get(written..).unwrap_or_default();
-                    offset = offset.saturating_add(written as u64);
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::NOSPC | Errno::DQUOT) => return ffi::SQLITE_FULL,
-                Err(errno) => return self.failed(ffi::SQLITE_IOERR_WRITE, "write", errno),
-            }
+        match write_at(file, buffer, offset) {
+            Ok(()) => ffi::SQLITE_OK,
+            Err(Errno::NOSPC | Errno::DQUOT) => ffi::SQLITE_FULL,
+            Err(errno) => self.failed(ffi::SQLITE_IOERR_WRITE, "write", errno),
         }
-        ffi::SQLITE_OK
     }
 
     /// Sets the file's size in bytes.
@@ -267,7 +262,7 @@ impl OpenFile {
         let Ok(file) = self.descriptor() else {
             return ffi::SQLITE_IOERR_FSYNC;
         };
-        if let Err(errno) = fs::fdatasync(file) {
+        if let Err(errno) = sync_data(file) {
             return self.failed(ffi::SQLITE_IOERR_FSYNC, "sync", errno);
         }
         if std::mem::take(&mut self.sync_directory) {
@@ -417,6 +412,7 @@ impl OpenFile {
 
 /// Reads until the buffer is full or the file ends; answers how much was read.
 fn read_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    fault_point!(file, Read);
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match rustix::io::pread(file, rest, offset.saturating_add(filled as u64)) {
@@ -427,6 +423,28 @@ fn read_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize
         }
     }
     Ok(filled)
+}
+
+/// Writes all of `buffer`.
+fn write_at(file: BorrowedFd<'_>, mut buffer: &[u8], mut offset: u64) -> Result<(), Errno> {
+    fault_point!(file, Write);
+    while !buffer.is_empty() {
+        match rustix::io::pwrite(file, buffer, offset) {
+            Ok(0) => return Err(Errno::NOSPC),
+            Ok(written) => {
+                buffer = buffer.get(written..).unwrap_or_default();
+                offset = offset.saturating_add(written as u64);
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn sync_data(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    fault_point!(file, Sync);
+    fs::fdatasync(file)
 }
 
 /// Whether these first bytes of a database say that it is in WAL mode (bytes 18 and 19).
