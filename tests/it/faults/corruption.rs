@@ -19,12 +19,17 @@ impl Pages {
     /// Overwrites them and keeps what they were.
     fn destroy(path: &Path) -> Self {
         // Nothing of it may be only in a journal or a log.
-        let file = File::options().read(true).write(true).open(path).expect("a file");
+        let file = File::open(path).expect("a file");
         let size = file.metadata().expect("a size").len() - PAGE_BYTES;
         let mut bytes = vec![0; usize::try_from(size).expect("a small file")];
         assert!(!bytes.is_empty(), "{} has more than one page", path.display());
         file.read_exact_at(&mut bytes, PAGE_BYTES).expect("its pages");
+        // Another file under the same name: pages that a host has in memory would hide the damage from it.
+        let copy = path.with_extension("copy");
+        std::fs::copy(path, &copy).expect("a copy");
+        let file = File::options().write(true).open(&copy).expect("a file");
         file.write_all_at(&vec![0x5a; bytes.len()], PAGE_BYTES).expect("a write");
+        std::fs::rename(&copy, path).expect("a rename");
         Self { path: path.to_owned(), bytes }
     }
 

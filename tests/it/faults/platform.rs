@@ -82,7 +82,7 @@ fn without_a_usable_hint_a_limited_message_is_tried_again_by_the_schedule() {
 }
 
 #[test]
-fn an_absurd_hint_is_not_waited_for_and_the_message_can_be_replayed() {
+fn an_absurd_hint_kills_its_message_and_holds_the_channel_until_an_operator_resumes_it() {
     let data = DataDir::new();
     let agent = session(&data, "slack", 0);
     let receiver = Receiver::start(|number, _| match number {
@@ -94,6 +94,9 @@ fn an_absurd_hint_is_not_waited_for_and_the_message_can_be_replayed() {
     assert_eq!(drain(&data, 0)["dead"], 1);
     assert_eq!(receiver.count(), 1);
     nanorelay(&["deliveries", "replay", "--all"]).data(data.path()).run().expect_code(0);
+    nanorelay(&["pauses"]).data(data.path()).run().expect_code(0);
+    // A hint is never shortened by ourselves.
+    nanorelay(&["resume", "channel", "slack", "--platform"]).data(data.path()).run().expect_code(0);
     assert_eq!(drain(&data, 0)["delivered"], 1);
 }
 
