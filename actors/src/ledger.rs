@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 /// Most operations in one transaction.
 const OPERATIONS_PER_TRANSACTION_MAX: usize = 2048;
 /// Most other operations in a transaction with an outcome. Some, so that outcomes without end starve nobody.
-const OTHERS_BESIDE_OUTCOMES_MAX: usize = 8;
+const OTHERS_BESIDE_OUTCOMES_MAX: usize = 64;
 
 /// A record was not written. Nothing of the operation is in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -26,6 +26,8 @@ const IMPORT_ROWS_MAX: usize = 1_000_000;
 /// A session that may be worked on.
 pub(super) struct OpenedSession {
     pub progress: SessionCursor,
+    /// The ledger knows nothing of it but what was imported just now.
+    pub is_new: bool,
     /// Held until the session has been read for the first time.
     pub activation: Option<OwnedSemaphorePermit>,
     /// The ledger has a reason why it cannot be served; it may be that of a life that is over.
@@ -57,11 +59,12 @@ pub(super) async fn open(
         .ledger
         .record(move |ledger| Ok((ledger.session_cursor(&session)?, ledger.is_quarantined(&session)?)));
     let (known, is_quarantined) = known.await?;
+    let is_new = known.is_none();
     let progress = match known {
         Some(progress) => progress,
         None => import(context, store).await?,
     };
-    Ok(OpenedSession { progress, is_quarantined, activation })
+    Ok(OpenedSession { progress, is_new, is_quarantined, activation })
 }
 
 async fn wait_for_lease(context: &StepContext) -> SessionLease {
@@ -78,10 +81,11 @@ async fn wait_for_lease(context: &StepContext) -> SessionLease {
 async fn import(context: &StepContext, store: &mut Option<OwnedStore>) -> Result<SessionCursor, StepError> {
     let (low_water_seq, imported) = context.with_store(store, |store, _| read_history(store)).await?;
     let (session, group, now) = (context.session.clone(), context.group.clone(), context.engine.now());
+    // A power loss that takes this along takes along all that came after it; the files then tell the same again.
     context
         .engine
         .ledger
-        .record_durably(move |ledger| ledger.import_session(&session, &group, low_water_seq, &imported, now))
+        .record(move |ledger| ledger.import_session(&session, &group, low_water_seq, &imported, now))
         .await?;
     Ok(SessionCursor { cursor: Cursor { seq: low_water_seq, rowid: 0 }, low_water_seq })
 }

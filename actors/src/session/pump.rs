@@ -175,6 +175,11 @@ impl SessionActor {
     fn opened(&mut self, opened: open::OpenedSession, _: &mut Context<Self>) {
         self.progress = Some(opened.progress);
         self.activation = opened.activation;
+        if opened.is_new {
+            // Nothing waits, and what another host delivered is imported.
+            self.todo.survey = false;
+            self.todo.adopting = false;
+        }
         if opened.is_quarantined && self.troubles.is_empty() {
             // An earlier life's reason. Recorded again if it still holds.
             self.record_quarantine(None);

@@ -116,14 +116,15 @@ impl LedgerTransaction<'_> {
         imported: &[ImportedDelivery],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.transaction.execute(
-            "INSERT INTO sessions
-               (session_id, agent_group_id, cursor_seq, cursor_rowid, low_water_seq, updated_at)
-             VALUES (?1, ?2, ?3, 0, ?3, ?4)
-             ON CONFLICT(session_id) DO UPDATE SET cursor_seq = ?3, low_water_seq = ?3, updated_at = ?4
-             WHERE cursor_seq < 0",
-            params![session.as_str(), group.as_str(), low_water_seq, now.as_ms()],
-        )?;
+        self.transaction
+            .prepare_cached(
+                "INSERT INTO sessions
+                   (session_id, agent_group_id, cursor_seq, cursor_rowid, low_water_seq, updated_at)
+                 VALUES (?1, ?2, ?3, 0, ?3, ?4)
+                 ON CONFLICT(session_id) DO UPDATE SET cursor_seq = ?3, low_water_seq = ?3, updated_at = ?4
+                 WHERE cursor_seq < 0",
+            )?
+            .execute(params![session.as_str(), group.as_str(), low_water_seq, now.as_ms()])?;
         self.import_deliveries(session, imported, now)
     }
 
