@@ -45,9 +45,9 @@ impl StoppedHost {
         let mut report = RebuildReport::default();
         let now = SystemClock.now();
         let unreadable = self.each_session(|facts, store| {
-            let (low_water_seq, imported) = count(store, &mut report)?;
+            let (cursor, imported) = count(store, &mut report)?;
             let mut transaction = ledger.writer.transaction()?;
-            transaction.import_session(&facts.id, &facts.agent_group_id, low_water_seq, &imported, now)?;
+            transaction.import_session(&facts.id, &facts.agent_group_id, cursor, &imported, now)?;
             transaction.commit()
         })?;
         let kept_as = ledger.put_in_place(now.as_ms())?;
@@ -84,7 +84,7 @@ impl StoppedHost {
     }
 }
 
-type History = (i64, Vec<crate::store::ledger::ImportedDelivery>);
+type History = (Cursor, Vec<crate::store::ledger::ImportedDelivery>);
 
 /// Reads what a session's files tell, and adds it up.
 fn count(store: &mut SessionStore, report: &mut RebuildReport) -> Result<History, StoreError> {

@@ -79,19 +79,19 @@ async fn wait_for_lease(context: &StepContext) -> SessionLease {
 
 /// Takes over what an earlier host delivered here.
 async fn import(context: &StepContext, store: &mut Option<OwnedStore>) -> Result<SessionCursor, StepError> {
-    let (low_water_seq, imported) = context.with_store(store, |store, _| read_history(store)).await?;
+    let (cursor, imported) = context.with_store(store, |store, _| read_history(store)).await?;
     let (session, group, now) = (context.session.clone(), context.group.clone(), context.engine.now());
     // A power loss that takes this along takes along all that came after it; the files then tell the same again.
     context
         .engine
         .ledger
-        .record(move |ledger| ledger.import_session(&session, &group, low_water_seq, &imported, now))
+        .record(move |ledger| ledger.import_session(&session, &group, cursor, &imported, now))
         .await?;
-    Ok(SessionCursor { cursor: Cursor { seq: low_water_seq, rowid: 0 }, low_water_seq })
+    Ok(SessionCursor { cursor, low_water_seq: cursor.seq })
 }
 
-/// The seq up to which everything is settled, and the settled rows that must be kept by id.
-pub(crate) fn read_history(store: &mut SessionStore) -> Result<(i64, Vec<ImportedDelivery>), StoreError> {
+/// The place up to which everything is settled, and the settled rows that must be kept by id.
+pub(crate) fn read_history(store: &mut SessionStore) -> Result<(Cursor, Vec<ImportedDelivery>), StoreError> {
     let delivered = match store.inbound() {
         Ok(inbox) => {
             let mut delivered = HashMap::new();
@@ -120,11 +120,11 @@ pub(crate) fn read_history(store: &mut SessionStore) -> Result<(i64, Vec<Importe
         Err(error) => return Err(error),
     };
     if delivered.is_empty() {
-        return Ok((0, Vec::new()));
+        return Ok((Cursor::default(), Vec::new()));
     }
     match store.outbound() {
         Ok(_) => settled_rows(store, &delivered),
-        Err(StoreError::Missing(_)) => Ok((0, Vec::new())),
+        Err(StoreError::Missing(_)) => Ok((Cursor::default(), Vec::new())),
         Err(error) => Err(error),
     }
 }
@@ -139,7 +139,7 @@ type Delivered = HashMap<MessageId, (ProjectedStatus, Option<String>)>;
 fn settled_rows(
     store: &mut SessionStore,
     delivered: &Delivered,
-) -> Result<(i64, Vec<ImportedDelivery>), StoreError> {
+) -> Result<(Cursor, Vec<ImportedDelivery>), StoreError> {
     let outbox = store.outbound()?;
     let (mut low_water_seq, mut contiguous) = (0, true);
     let mut imported = Vec::new();
@@ -147,6 +147,8 @@ fn settled_rows(
     loop {
         let page = outbound::ids_in_order(outbox, cursor, IMPORT_PAGE)?;
         cursor = page.cursor;
+        // They have still to be listed as dead.
+        contiguous &= page.unusable.is_empty();
         for (id, seq) in &page.ids {
             let Some((status, platform_message_id)) = delivered.get(id) else {
                 contiguous = false;
@@ -166,7 +168,9 @@ fn settled_rows(
             }
         }
         if !page.more {
-            return Ok((low_water_seq, imported));
+            // With everything settled, no row need be looked at again. Else late rows may be among those below.
+            let rowid = if contiguous && low_water_seq == cursor.seq { cursor.rowid } else { 0 };
+            return Ok((Cursor { seq: low_water_seq, rowid }, imported));
         }
     }
 }

@@ -106,13 +106,13 @@ impl LedgerTransaction<'_> {
 
     /// Takes over what an earlier host delivered in a session that the ledger sees for the first time.
     ///
-    /// Everything up to `low_water_seq` counts as settled; `imported` are the settled rows above it and all
+    /// Everything up to `cursor` counts as settled; `imported` are the settled rows above it and all
     /// failed ones, which stay listed as dead.
     pub fn import_session(
         &mut self,
         session: &SessionId,
         group: &AgentGroupId,
-        low_water_seq: i64,
+        cursor: Cursor,
         imported: &[ImportedDelivery],
         now: Timestamp,
     ) -> Result<(), StoreError> {
@@ -120,11 +120,12 @@ impl LedgerTransaction<'_> {
             .prepare_cached(
                 "INSERT INTO sessions
                    (session_id, agent_group_id, cursor_seq, cursor_rowid, low_water_seq, updated_at)
-                 VALUES (?1, ?2, ?3, 0, ?3, ?4)
-                 ON CONFLICT(session_id) DO UPDATE SET cursor_seq = ?3, low_water_seq = ?3, updated_at = ?4
+                 VALUES (?1, ?2, ?3, ?4, ?3, ?5)
+                 ON CONFLICT(session_id) DO UPDATE SET
+                   cursor_seq = ?3, cursor_rowid = ?4, low_water_seq = ?3, updated_at = ?5
                  WHERE cursor_seq < 0",
             )?
-            .execute(params![session.as_str(), group.as_str(), low_water_seq, now.as_ms()])?;
+            .execute(params![session.as_str(), group.as_str(), cursor.seq, cursor.rowid, now.as_ms()])?;
         self.import_deliveries(session, imported, now)
     }
 

@@ -215,7 +215,9 @@ fn what_an_earlier_host_delivered_is_not_new() {
         ImportedDelivery { message_id: id("c"), seq: 5, platform_message_id: None, failed: false },
         ImportedDelivery { message_id: id("b"), seq: 3, platform_message_id: None, failed: true },
     ];
-    ledger.write(|ledger| ledger.import_session(&session(), &group, 3, &imported, at(0)));
+    ledger.write(|ledger| {
+        ledger.import_session(&session(), &group, Cursor { seq: 3, rowid: 0 }, &imported, at(0))
+    });
     let known = ledger.write(|ledger| ledger.session_cursor(&session())).unwrap();
     assert_eq!(known.low_water_seq, 3);
     let admissions = [admission("a", 1), admission("b", 3), admission("c", 5), admission("d", 7)];
@@ -239,7 +241,7 @@ fn a_quarantined_session_that_was_never_read_is_still_imported_later() {
     ledger.write(|ledger| ledger.set_quarantine(&session(), &group, Some("damaged"), at(0)));
     assert_eq!(ledger.write(|ledger| ledger.session_cursor(&session())), None);
     assert_eq!(ledger.reader().left(at(0), &|_| true).unwrap().held, 1);
-    ledger.write(|ledger| ledger.import_session(&session(), &group, 9, &[], at(1)));
+    ledger.write(|ledger| ledger.import_session(&session(), &group, Cursor { seq: 9, rowid: 0 }, &[], at(1)));
     assert_eq!(ledger.write(|ledger| ledger.session_cursor(&session())).unwrap().low_water_seq, 9);
     ledger.write(|ledger| ledger.set_quarantine(&session(), &group, None, at(2)));
     assert!(ledger.reader().quarantined().unwrap().is_empty());
