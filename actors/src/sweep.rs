@@ -20,13 +20,17 @@ use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult, WrapFuture,
 };
 use serde::Serialize;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Pause before another try when the registry could not be told about an end.
 const REGISTRY_RETRY_PAUSE: Duration = Duration::from_millis(20);
 
+/// Into how many portions the looks of a sweep are split.
+const SWEEP_PORTIONS: u32 = 256;
+/// The fewest looks in a portion.
+const SWEEP_PORTION_MIN: usize = 8;
 /// The longest that a file event is on its way.
 const EVENT_DELAY_MAX: Duration = Duration::from_secs(1);
 
@@ -295,18 +299,39 @@ impl SweepActor {
             if which == Round::All {
                 actor.swept();
             }
-            let reason = match which {
-                Round::Unwatched => LookReason::Hint,
-                Round::All => LookReason::Sweep,
-            };
-            if !found.is_empty() {
-                actor.look_at(Some(found), reason);
+            match which {
+                Round::Unwatched if found.is_empty() => {}
+                Round::Unwatched => actor.look_at(Some(found), LookReason::Hint),
+                Round::All => actor.sweep_in_portions(found.into(), ctx),
             }
             if std::mem::take(&mut actor.sweep_is_due) {
                 actor.look_at_folders(Round::All, ctx);
             }
         });
         ctx.spawn(looked);
+    }
+
+    /// Has the sessions looked at over half of the sweep's interval: thousands of looks at once would be in the way of
+    /// what agents say meanwhile.
+    fn sweep_in_portions(&mut self, sessions: VecDeque<SessionId>, ctx: &mut Context<Self>) {
+        let portion = sessions.len().div_ceil(SWEEP_PORTIONS as usize).max(SWEEP_PORTION_MIN);
+        let pause = self.engine.settings.sweep_interval / 2 / SWEEP_PORTIONS;
+        self.sweep_on(sessions, portion, pause, ctx);
+    }
+
+    fn sweep_on(
+        &mut self,
+        mut sessions: VecDeque<SessionId>,
+        portion: usize,
+        pause: Duration,
+        ctx: &mut Context<Self>,
+    ) {
+        let now: Vec<SessionId> = sessions.drain(..portion.min(sessions.len())).collect();
+        if now.is_empty() {
+            return;
+        }
+        self.look_at(Some(now), LookReason::Sweep);
+        ctx.run_later(pause, move |actor, ctx| actor.sweep_on(sessions, portion, pause, ctx));
     }
 
     fn swept(&mut self) {
@@ -342,8 +367,10 @@ enum Round {
 /// What a round has found.
 #[derive(Default)]
 struct Found {
-    /// Sessions that must be looked at.
-    sessions: Vec<SessionId>,
+    /// Sessions whose agents have written.
+    changed: Vec<SessionId>,
+    /// Other sessions that must be looked at.
+    restless: Vec<SessionId>,
     /// Sessions at rest whose agents, if they run, have been silent for too long.
     silent: Vec<AgentSession>,
 }
@@ -371,7 +398,7 @@ fn look_round(engine: &Engine, which: Round) -> Found {
                 if which == Round::All && was_missed(engine, &facts.id, outbound, now) {
                     engine.statistics.count_sweep_found();
                 }
-                found.sessions.push(facts.id.clone());
+                found.changed.push(facts.id.clone());
             }
             continue;
         }
@@ -380,7 +407,7 @@ fn look_round(engine: &Engine, which: Round) -> Found {
         }
         let resting = engine.file_marks.resting(&facts.id);
         match resting.filter(|mark| mark.inbound == glance(SessionFile::Inbound)) {
-            None => found.sessions.push(facts.id.clone()),
+            None => found.restless.push(facts.id.clone()),
             Some(mark) if mark.heartbeat.is_some_and(|heartbeat| now.since(heartbeat) > ceiling) => {
                 let (session_id, agent_group_id) = (facts.id.clone(), facts.agent_group_id.clone());
                 found.silent.push(AgentSession { session_id, agent_group_id });
@@ -402,7 +429,8 @@ fn was_missed(engine: &Engine, session: &SessionId, outbound: Option<FileIdentit
 
 /// Adds the sessions whose silent agents run.
 async fn with_silent_agents(engine: &Engine, found: Found) -> Vec<SessionId> {
-    let Found { mut sessions, silent } = found;
+    let Found { changed: mut sessions, restless, silent } = found;
+    sessions.extend(restless);
     for agent in silent {
         if engine.runtime.is_running(&agent).await == Running::Yes {
             sessions.push(agent.session_id);

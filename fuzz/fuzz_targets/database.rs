@@ -10,8 +10,8 @@ use nanorelay_actors::model::time::Timestamp;
 use nanorelay_actors::store::inbound::{self, ProjectedStatus, Projection};
 use nanorelay_actors::store::lease::SessionLeases;
 use nanorelay_actors::store::outbound::{self, Cursor};
-use nanorelay_actors::store::session_dir::{SessionDir, SessionsRoot};
-use nanorelay_actors::store::session_store::{SessionStore, create_session_files};
+use nanorelay_actors::store::session_dir::SessionsRoot;
+use nanorelay_actors::store::session_store::{Adds, SessionPlace, SessionStore, create_session_files};
 use std::cell::OnceCell;
 use std::fs;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ const FILES: [&str; 4] = ["outbound.db", "inbound.db", "outbound.db-journal", "i
 
 struct World {
     _temporary: tempfile::TempDir,
-    root: SessionsRoot,
+    root: Arc<SessionsRoot>,
     folder: PathBuf,
     /// Never to be touched.
     canary: PathBuf,
@@ -43,7 +43,7 @@ fn world() -> World {
     fs::create_dir(temporary.path().join("v2-sessions")).expect("a folder");
     let canary = temporary.path().join("canary");
     fs::write(&canary, b"canary").expect("a file");
-    let root = SessionsRoot::open(temporary.path()).expect("the root");
+    let root = Arc::new(SessionsRoot::open(temporary.path()).expect("the root"));
     let (group, session) = ids();
     let directory = Arc::new(root.create_session(&group, &session).expect("a session"));
     create_session_files(&directory).expect("two databases");
@@ -86,10 +86,11 @@ fn patched(original: &[u8], patch: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn use_as_the_host_does(directory: SessionDir, leases: &SessionLeases) {
-    let (_, session) = ids();
+fn use_as_the_host_does(root: &Arc<SessionsRoot>, leases: &SessionLeases) {
+    let (group, session) = ids();
     let Some(lease) = leases.try_acquire(&session) else { return };
-    let mut store = SessionStore::new(Arc::new(directory), lease);
+    let place = SessionPlace { root: Arc::clone(root), group, session };
+    let mut store = SessionStore::new(place, lease);
     let now = Timestamp::from_ms(1_776_000_000_000);
     let mut seen = vec![MessageId::new("m-1").expect("an id")];
     for _ in 0..2 {
@@ -109,11 +110,12 @@ fn use_as_the_host_does(directory: SessionDir, leases: &SessionLeases) {
         let _ = inbound::live_ids(inbox, i64::MIN, 64);
         let _ = inbound::completed_recurring(inbox, 64);
         let _ = inbound::due_count(inbox, now);
-        let _ = inbound::next_due(inbox);
+        let _ = inbound::next_due(inbox, now);
+        let _ = inbound::is_quiet(inbox);
         let _ = inbound::delivered_page(inbox, i64::MIN, 64);
         let _ = inbound::delivered_among(inbox, &seen);
     }
-    let _ = store.write(|transaction| {
+    let _ = store.write(Adds::Messages, |transaction| {
         let outcomes: Vec<Projection> = seen
             .iter()
             .map(|id| Projection {
@@ -135,9 +137,7 @@ fuzz_target!(|input: &[u8]| {
     WORLD.with(|cell| {
         let world = cell.get_or_init(world);
         plant(world, input);
-        let (group, session) = ids();
-        let directory = world.root.session(&group, &session).expect("the folder is there");
-        use_as_the_host_does(directory, &SessionLeases::default());
+        use_as_the_host_does(&world.root, &SessionLeases::default());
         assert_eq!(fs::read(&world.canary).expect("the canary"), b"canary");
     });
 });

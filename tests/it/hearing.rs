@@ -49,6 +49,55 @@ async fn a_commit_is_heard_of_at_once() {
 }
 
 #[actix_rt::test]
+async fn a_sweep_finds_what_all_of_many_sessions_wrote_unheard() {
+    let data = DataDir::new();
+    let agents: Vec<_> = (0..40).map(|number| session(&data, &format!("sess-{number:02}"))).collect();
+    let mut host = TestHost::new(data.path());
+    host.settings.poll_interval = NEVER;
+    host.settings.sweep_interval = Duration::from_millis(200);
+    let slack = host.channel("slack");
+    let relay = host.start().await;
+    settled(&relay).await;
+    let mut ids = Vec::new();
+    for round in 1..=2 {
+        ids.extend(agents.iter().map(|agent| agent.text("to nobody in particular")));
+        shown(&slack, round * agents.len()).await;
+    }
+    slack.assert_exactly_once(&ids);
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
+}
+
+#[actix_rt::test]
+async fn a_folder_that_appears_later_and_one_that_is_replaced_are_heard_of() {
+    let data = DataDir::new();
+    let agent = session(&data, "sess-a");
+    let aside = data.path().join("aside");
+    std::fs::rename(agent.folder(), &aside).unwrap();
+    let mut host = TestHost::new(data.path());
+    host.settings.watch = Watch::Auto;
+    host.settings.sweep_interval = NEVER;
+    let slack = host.channel("slack");
+    let relay = host.start().await;
+    settled(&relay).await;
+    std::fs::rename(&aside, agent.folder()).unwrap();
+    let mut ids = vec![agent.text("there at last")];
+    shown(&slack, 1).await;
+    // The same files in another folder: its former watch tells nothing of it.
+    std::fs::create_dir(&aside).unwrap();
+    for name in ["inbound.db", "outbound.db"] {
+        std::fs::copy(agent.folder().join(name), aside.join(name)).unwrap();
+    }
+    std::fs::rename(agent.folder(), data.path().join("former")).unwrap();
+    std::fs::rename(&aside, agent.folder()).unwrap();
+    ids.push(agent.text("from another folder"));
+    shown(&slack, 2).await;
+    ids.push(agent.text("again"));
+    shown(&slack, 3).await;
+    slack.assert_exactly_once(&ids);
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
+}
+
+#[actix_rt::test]
 async fn without_file_events_a_commit_is_found_by_polling() {
     let data = DataDir::new();
     let agent = session(&data, "sess-a");
