@@ -62,6 +62,7 @@ impl StepContext {
         let Some(mut owned) = store.take() else { return Err(StepError::Panicked) };
         let context = self.clone();
         let ran = self.engine.blocking.run(move || {
+            owned.let_go_of_replaced_folder();
             let result = section(&mut owned, &context).map_err(|error| owned.classify(error));
             (owned, result)
         });

@@ -89,6 +89,14 @@ impl SessionsRoot {
         Some(FileIdentity::of(&found))
     }
 
+    /// Whether `directory` is still what stands under the session's name: a folder that was moved away, or whose place
+    /// another one has taken, is not.
+    pub fn is_still(&self, group: &AgentGroupId, session: &SessionId, directory: &SessionDir) -> bool {
+        let named = fs::statat(&self.folder, format!("{group}/{session}"), AtFlags::SYMLINK_NOFOLLOW);
+        let open = fs::fstat(&directory.folder);
+        matches!((named, open), (Ok(named), Ok(open)) if (named.st_dev, named.st_ino) == (open.st_dev, open.st_ino))
+    }
+
     /// Opens one session's folder and makes what is missing of it: group, session, `outbox/`, `inbox/`.
     pub fn create_session(
         &self,

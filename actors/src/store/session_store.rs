@@ -71,6 +71,14 @@ impl SessionStore {
         Ok(self.directory.insert(directory))
     }
 
+    /// Closes everything when the folder was replaced: the next use opens the one that stands there now.
+    pub fn let_go_of_replaced_folder(&mut self) {
+        let SessionPlace { root, group, session } = &self.place;
+        if self.directory.as_ref().is_some_and(|directory| !root.is_still(group, session, directory)) {
+            self.close();
+        }
+    }
+
     /// Whether anything is open.
     pub fn is_open(&self) -> bool {
         self.outbound.is_some() || self.inbound.is_some() || self.directory.is_some()
