@@ -5,7 +5,7 @@ use nanorelay_actors::store::{central, inbound, outbound};
 use rusqlite::{Connection, OpenFlags, params};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 /// The agent group of session number `index`; every tenant has the sessions of one group.
 pub const GROUP: &str = "ag-bench";
@@ -57,13 +57,13 @@ pub fn create(data_dir: &Path, spec: &WorldSpec) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// Makes all databases look as if they were last written an hour ago, as those of sessions at rest were.
+/// Makes all databases look as if they were last written long ago, as those of sessions at rest were.
 pub fn age(data_dir: &Path, sessions: usize) -> Result<(), BenchError> {
-    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    let long_ago = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     for index in 0..sessions {
         for name in ["inbound.db", "outbound.db"] {
             let path = session_folder(data_dir, index).join(name);
-            fs::File::options().write(true).open(path)?.set_modified(hour_ago)?;
+            fs::File::options().write(true).open(path)?.set_modified(long_ago)?;
         }
     }
     Ok(())

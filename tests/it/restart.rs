@@ -240,12 +240,12 @@ async fn what_nanoclaw_delivered_meanwhile_is_not_sent_again() {
     slack.assert_delivered(&dead);
 }
 
-/// Makes a session's databases look as if they were last written an hour ago.
+/// Makes a session's databases look as if they were last written long ago.
 fn age(agent: &TestAgent) {
-    let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     for name in ["inbound.db", "outbound.db"] {
         let file = std::fs::File::options().write(true).open(agent.folder().join(name)).unwrap();
-        file.set_modified(hour_ago).unwrap();
+        file.set_modified(long_ago).unwrap();
     }
 }
 

@@ -224,7 +224,7 @@ fn launch(
     engine: &Arc<Engine>,
     exits: tokio::sync::mpsc::UnboundedReceiver<crate::supervise::exit_guard::Exit>,
     in_turn: Vec<SessionId>,
-    at_rest: &[(SessionId, RestMark)],
+    at_rest: &[Resting],
 ) -> actix_rt::task::JoinHandle<()> {
     SweepActor::launch(engine, None);
     let root = actix_rt::spawn(root::run(Arc::clone(engine), exits));
@@ -255,7 +255,7 @@ struct Stores {
     /// The sessions that must be looked at, those first that are likely to have work.
     in_turn: Vec<SessionId>,
     /// The others.
-    at_rest: Vec<(SessionId, RestMark)>,
+    at_rest: Vec<Resting>,
     holds: Vec<Hold>,
 }
 
@@ -285,13 +285,16 @@ async fn open_stores(blocking: &Blocking, data_dir: PathBuf, now: Timestamp) -> 
     }
 }
 
+/// A session at rest.
+type Resting = (SessionId, RestMark);
+
 /// The sessions that must be looked at, and those that rest: nothing waits for them in the ledger, and their files are
 /// as a former host left them. Sessions that are known to have work come first, then those whose agents wrote last.
 fn who_needs_a_look(
     snapshot: &CentralSnapshot,
     root: &SessionsRoot,
     reader: &LedgerReader,
-) -> Result<(Vec<SessionId>, Vec<(SessionId, RestMark)>), StoreError> {
+) -> Result<(Vec<SessionId>, Vec<Resting>), StoreError> {
     let with_work: HashSet<SessionId> = reader.sessions_with_work()?.into_iter().collect();
     let marks = reader.rest_marks()?;
     let (mut in_turn, mut at_rest) = (Vec::new(), Vec::new());

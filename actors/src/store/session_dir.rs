@@ -258,7 +258,7 @@ impl SessionDir {
     /// Whether the kernel hears of all changes in this folder. What another machine does on a shared file system, or
     /// the host of a virtual one, it does not.
     pub fn tells_of_changes(&self) -> bool {
-        fs::fstatfs(&self.folder).is_ok_and(|found| !SHARED_FILE_SYSTEMS.contains(&i64::from(found.f_type)))
+        fs::fstatfs(&self.folder).is_ok_and(|found| !SHARED_FILE_SYSTEMS.contains(&found.f_type))
     }
 
     /// Watches this very folder, whatever its name is now. A watch tells that something happened and opens nothing.
