@@ -13,7 +13,7 @@ pub struct Settings {
     pub limits: Limits,
     /// When to try again, by kind of failure.
     pub retry: RetrySchedules,
-    /// Time between two looks at every active session.
+    /// Time between two looks at every active session. Of one at rest, only its files are compared.
     pub sweep_interval: Duration,
     /// Time between two looks at a running session whose folder cannot be watched, and between two looks at
     /// `v2.db` for new sessions.
@@ -95,7 +95,8 @@ pub enum Watch {
 /// What a recorded attempt and outcome survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// A power loss: attempts are synced to the disk before the send, outcomes with the next sync. A message whose
+    /// A power loss: attempts are synced to the disk before the send (beside it in a channel that sends again what is
+    /// unknown), outcomes with the next sync. A message whose
     /// outcome was not synced yet is ambiguous after a power loss, or sent again where that is allowed.
     Power,
     /// A killed process: records reach the kernel, nothing is synced.

@@ -65,8 +65,8 @@ impl Drop for AttachmentPermit {
 
 /// The live tasks of all sessions, as they were last seen.
 ///
-/// Each session's own file is what counts for it; this only adds them up. A session that was not looked at since
-/// the start counts as having none: every session is looked at when the host starts.
+/// Each session's own file is what counts for it; this only adds them up. When the host starts, every session is
+/// looked at, but for those at rest: their count was kept with the rest of their state.
 #[derive(Debug, Default)]
 pub struct TaskCounts {
     live: Mutex<HashMap<AgentGroupId, HashMap<SessionId, usize>>>,

@@ -149,7 +149,7 @@ impl RelayBuilder {
         self
     }
 
-    /// Starts all actors and looks at every session. Must run inside an actix System.
+    /// Starts all actors and looks at every session that does not rest. Must run inside an actix System.
     pub async fn start(self) -> Result<Relay, StartError> {
         let lock = lock(&self.data_dir)?;
         let blocking = Blocking::new(self.settings.limits.blocking_max);
