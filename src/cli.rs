@@ -7,6 +7,7 @@ mod demo;
 mod drain;
 mod lanes;
 mod ledger;
+mod metrics;
 mod pauses;
 mod place;
 mod running;
@@ -61,6 +62,8 @@ enum Command {
         #[command(subcommand)]
         command: ledger::LedgerCommand,
     },
+    /// Print the metrics of a running host in the OpenMetrics text format
+    Metrics(place::PlaceArgs),
     /// Send nothing of a tenant, channel, destination, session or lane until it is resumed
     Pause(pauses::PauseArgs),
     /// End a pause
@@ -208,6 +211,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Sessions { command } => sessions::run(command),
         Command::Lanes { command } => lanes::run(command),
         Command::Ledger { command } => ledger::run(command),
+        Command::Metrics(place) => metrics::run(&place),
         Command::Pause(args) => pauses::pause(args),
         Command::Resume(args) => pauses::resume(&args),
         Command::Pauses(args) => pauses::list(&args),

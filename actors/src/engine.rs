@@ -217,8 +217,9 @@ impl Engine {
         }
     }
 
-    /// Logs that a message is dead.
-    pub fn warn_given_up(&self, session: &SessionId, message: &MessageId, class: ErrorClass, reason: &str) {
+    /// Counts and logs that a message is dead.
+    pub fn given_up(&self, session: &SessionId, message: &MessageId, class: ErrorClass, reason: &str) {
+        self.statistics.count_dead(class);
         if self.may_warn(session) {
             slog::warn!(self.logger, "given up"; "session" => %session, "msg_id" => %message,
                 "class" => class.as_str(), "error" => reason);

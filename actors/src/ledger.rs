@@ -70,8 +70,8 @@ struct SyncState {
     synced: u64,
     /// Number of the last transaction that is to be synced although nobody waits for it.
     wanted: u64,
-    /// Why a sync failed that nobody waited for; the next one who cares is told.
-    failed: Option<LedgerError>,
+    /// Whether the last sync failed: until one succeeds, everybody waits for the disk.
+    has_failed: bool,
     syncing: bool,
     waiting: Vec<(u64, oneshot::Sender<Result<(), LedgerError>>)>,
 }
@@ -158,7 +158,8 @@ impl Ledger {
     }
 
     /// Writes like [`Ledger::record`] and has the record synced to the disk, without waiting for that: at most the time of
-    /// two syncs later it survives a power loss. Fails when an earlier sync of this kind has failed.
+    /// two syncs later it survives a power loss. After a sync that has failed it waits, like [`Ledger::record_durably`],
+    /// until one succeeds.
     pub async fn record_synced_soon<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -169,14 +170,17 @@ impl Ledger {
         }
         let start = {
             let mut state = lock(&self.shared.sync_state);
-            if let Some(error) = state.failed.take() {
-                return Err(error);
+            if state.has_failed {
+                None
+            } else {
+                state.wanted = state.wanted.max(number);
+                Some(state.synced < number && !std::mem::replace(&mut state.syncing, true))
             }
-            state.wanted = state.wanted.max(number);
-            state.synced < number && !std::mem::replace(&mut state.syncing, true)
         };
-        if start {
-            self.start_syncer();
+        match start {
+            None => self.synced(number).await?,
+            Some(true) => self.start_syncer(),
+            Some(false) => {}
         }
         Ok(value)
     }
@@ -300,12 +304,11 @@ impl Shared {
             };
             let result = self.sync.sync().map_err(|error| LedgerError(error.to_string()));
             let mut state = lock(&self.sync_state);
+            state.has_failed = result.is_err();
             match &result {
                 Ok(()) => state.synced = state.synced.max(target),
-                Err(error) => {
-                    state.wanted = 0;
-                    state.failed = Some(error.clone()).filter(|_| state.waiting.is_empty());
-                }
+                // It is tried again for the next one who cares.
+                Err(_) => state.wanted = 0,
             }
             let (answered, waiting) =
                 std::mem::take(&mut state.waiting).into_iter().partition(|(number, _)| *number <= target);

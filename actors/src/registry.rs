@@ -229,6 +229,15 @@ impl RegistryActor {
         }
     }
 
+    /// Watches a session's folder before it is looked at: it may have appeared, or another one stands in its place.
+    fn watch(&mut self, snapshot: &CentralSnapshot, session: &SessionId) {
+        if let (Some(watcher), Some(facts)) = (&mut self.watcher, snapshot.sessions.get(session))
+            && facts.status == SessionStatus::Active
+        {
+            watcher.watch(&facts.agent_group_id, session);
+        }
+    }
+
     /// Watches the folders of all active sessions, and no others.
     fn update_watches(&mut self) {
         let snapshot = self.engine.snapshot();
@@ -304,7 +313,9 @@ impl Handler<HintsArrived> for RegistryActor {
     type Result = ();
 
     fn handle(&mut self, _: HintsArrived, _: &mut Self::Context) {
+        let snapshot = self.engine.snapshot();
         for (session, token) in self.engine.hints.take() {
+            self.watch(&snapshot, &session);
             self.forward(&session, Forward::Look(LookReason::Hint, token));
         }
     }
@@ -392,12 +403,7 @@ impl Handler<LookAtSessions> for RegistryActor {
         let snapshot = self.engine.snapshot();
         let sessions = message.sessions.unwrap_or_else(|| snapshot.sessions.keys().cloned().collect());
         for session in &sessions {
-            // Its folder may have appeared, or another one stands in its place.
-            if let (Some(watcher), Some(facts)) = (&mut self.watcher, snapshot.sessions.get(session))
-                && facts.status == SessionStatus::Active
-            {
-                watcher.watch(&facts.agent_group_id, session);
-            }
+            self.watch(&snapshot, session);
             self.look(session, message.reason);
         }
     }

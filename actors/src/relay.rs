@@ -62,6 +62,11 @@ impl Relay {
         self.engine().statistics.snapshot()
     }
 
+    /// The same and more for a monitoring system, in the OpenMetrics text format.
+    pub fn open_metrics(&self) -> String {
+        self.engine().statistics.open_metrics()
+    }
+
     /// The state of the registry; `None` while it is being restarted.
     pub async fn registry_snapshot(&self) -> Option<RegistrySnapshot> {
         self.engine().directory.registry()?.send(ObserveRegistry).await.ok()

@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first one asks for an orderly end, the second one ends at once.
+//! SIGTERM and SIGINT: the first one asks for an orderly end, the second one ends at once. A write beyond the limit of
+//! file sizes is an error of that write, not a signal that ends the program.
 
 use super::Failure;
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,6 +44,8 @@ impl Signals {
         let cannot = |error| Failure::Io("cannot listen for signals", error);
         let mut interrupts = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminations = signal(SignalKind::terminate()).map_err(cannot)?;
+        // Once listened for, it has no effect of its own any more.
+        drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map_err(cannot)?);
         let (tell, first) = watch::channel(None);
         tokio::task::spawn_local(async move {
             loop {

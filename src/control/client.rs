@@ -127,6 +127,14 @@ impl ControlClient {
         Ok(self.count(&Request::Resolve { key, resolution })? > 0)
     }
 
+    /// All metrics, in the OpenMetrics text format.
+    pub fn open_metrics(&self) -> Result<String, ClientError> {
+        match self.ask(&Request::Metrics)?.into_iter().next() {
+            Some(Response::Metrics { text }) => Ok(text),
+            _ => Err(ClientError::Protocol),
+        }
+    }
+
     /// What holds sends back.
     pub fn holds(&self) -> Result<Vec<HoldRecord>, ClientError> {
         let mut responses = self.ask(&Request::Holds)?;

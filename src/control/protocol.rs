@@ -93,6 +93,8 @@ pub enum Request {
     },
     /// What holds sends back: answered by a [`Response::Hold`] each, then [`Response::End`].
     Holds,
+    /// The metrics of the host: answered by a [`Response::Metrics`], then [`Response::End`].
+    Metrics,
     /// Who answers.
     Status,
 }
@@ -121,6 +123,11 @@ pub enum Response {
     Lane(Box<LaneRecord>),
     /// One pause, or limit of a platform.
     Hold(Box<HoldRecord>),
+    /// All metrics, in the OpenMetrics text format.
+    Metrics {
+        /// The text.
+        text: String,
+    },
     /// The request is done; nothing follows.
     End {
         /// What was listed, replayed, resolved, released, unblocked, paused or resumed.

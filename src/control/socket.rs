@@ -58,6 +58,8 @@ pub trait ControlTarget: 'static {
     async fn sessions(&self, filter: SessionFilter) -> Result<Vec<SessionRecord>, OperationError>;
     /// Looks again at a session that cannot be served; whether it was one.
     async fn release(&self, session: SessionId) -> Result<bool, OperationError>;
+    /// All metrics, in the OpenMetrics text format.
+    fn open_metrics(&self) -> String;
     /// What holds sends back.
     async fn holds(&self) -> Result<Vec<HoldRecord>, OperationError>;
     /// Sends nothing of a scope for a time.
@@ -106,6 +108,9 @@ impl ControlTarget for Relay {
     }
     async fn release(&self, session: SessionId) -> Result<bool, OperationError> {
         Relay::release(self, session).await
+    }
+    fn open_metrics(&self) -> String {
+        Relay::open_metrics(self)
     }
     async fn holds(&self) -> Result<Vec<HoldRecord>, OperationError> {
         Ok(Relay::holds(self))
@@ -276,6 +281,9 @@ async fn perform(request: Request, target: &impl ControlTarget) -> Result<Vec<Re
             let scope = HoldScope::from_parts(scope, &name).map_err(|problem| problem.to_string())?;
             let which = if platform { Resume::Everything } else { Resume::Pause };
             vec![Response::End { count: target.resume(scope, which).await.map_err(words)? as u64 }]
+        }
+        Request::Metrics => {
+            vec![Response::Metrics { text: target.open_metrics() }, Response::End { count: 1 }]
         }
         Request::Status => vec![Response::Status {
             process_id: std::process::id(),

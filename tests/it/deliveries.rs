@@ -71,6 +71,22 @@ impl World {
         nanorelay(&[&["deliveries"], command].concat()).data(self.data.path()).run()
     }
 
+    /// One message is delivered and one is dead.
+    fn check_metrics(&self) {
+        let metrics = nanorelay(&["metrics"]).data(self.data.path()).run().expect_code(0).stdout;
+        for line in [
+            "# TYPE nanorelay_dead_letters counter",
+            "nanorelay_dead_letters_total{class=\"attachment\"} 1",
+            "nanorelay_messages_total{outcome=\"delivered\"} 1",
+            "nanorelay_messages_total{outcome=\"dead\"} 1",
+            "nanorelay_delivery_attempts_total{channel=\"*\"} 1",
+            "nanorelay_delivery_seconds_count{channel=\"*\"} 1",
+        ] {
+            assert!(metrics.lines().any(|found| found == line), "{line}\n{metrics}");
+        }
+        assert!(metrics.ends_with("# EOF\n"));
+    }
+
     fn list(&self, more: &[&str]) -> Vec<Value> {
         let listed = self.run(&[&["list", "--json"], more].concat());
         let rows = listed.json().as_array().expect("an array").clone();
@@ -114,6 +130,8 @@ impl World {
 fn a_stopped_host_lists_and_replays() {
     let world = World::new();
     assert!(world.list(&[]).is_empty(), "no host ever ran here");
+    let unreachable = nanorelay(&["metrics"]).data(world.data.path()).run().expect_code(69);
+    assert!(unreachable.stderr.contains("no host listens"), "{unreachable:?}");
     let drain = || nanorelay(&["drain", "--json"]).data(world.data.path()).run().expect_code(0).json();
     assert_eq!(drain()["dead"], 1);
     world.check_lists();
@@ -137,6 +155,7 @@ fn a_running_host_lists_and_delivers_what_is_replayed() {
     // The line is in the file a moment before its outcome is in the ledger.
     host.wait_for_log("delivered");
     world.check_lists();
+    world.check_metrics();
     world.fix();
     let replayed = world.run(&["replay", "--all", "--state", "dead", "--json"]).expect_code(0);
     assert_eq!(replayed.stdout, "{\"replayed\":1}\n");

@@ -95,8 +95,14 @@ fn one_send_in_flight_to_an_instant_receiver_at_any_time() {
 }
 
 #[test]
-fn one_send_in_flight_to_a_slow_receiver_at_any_time() {
-    kill_one_lane_at_any_time("webhook of 20 ms, resend", web(SLOW));
+fn one_send_in_flight_to_a_receiver_that_takes_first_and_answers_late_at_any_time() {
+    kill_one_lane_at_any_time("webhook that takes at once and answers after 20 ms, resend", web(SLOW));
+}
+
+#[test]
+fn one_send_in_flight_to_a_receiver_that_works_before_it_takes_at_any_time() {
+    let receiver = Receiver::start_working(SLOW, |_, _| Reply::status(200));
+    kill_one_lane_at_any_time("webhook that works for 20 ms and takes, resend", Target::Web(receiver));
 }
 
 /// Lets a host die at each labelled place for the nth time, then looks at what is left.

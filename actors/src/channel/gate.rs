@@ -43,7 +43,7 @@ pub(super) struct SendPermit {
 
 /// What came of a send.
 pub(super) struct Answered<'a> {
-    pub result: &'a Result<Receipt, SendError>,
+    pub result: Result<&'a Receipt, &'a SendError>,
     /// When the message itself is tried again.
     pub retry_at: Option<Timestamp>,
     pub schedules: &'a RetrySchedules,
@@ -229,7 +229,7 @@ impl Drop for SendPermit {
 
 /// What an answer tells about the way to the platform. Without an answer in time (ambiguous) it counts as failing: it
 /// is better to wait than to make more messages ambiguous.
-fn news(result: &Result<Receipt, SendError>, schedules: &RetrySchedules) -> News {
+fn news(result: Result<&Receipt, &SendError>, schedules: &RetrySchedules) -> News {
     match result {
         Ok(_) | Err(SendError::Permanent { .. } | SendError::DestinationGone { .. }) => News::Works,
         Err(SendError::RateLimited { .. }) => News::Nothing,

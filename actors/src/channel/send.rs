@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::ledger::LedgerError;
 use crate::model::error::{ErrorClass, Receipt, SendError};
 use crate::model::hold::HoldChange;
+use crate::model::ids::ChannelType;
 use crate::model::message::DeliveryKey;
 use crate::model::on_block::{self, Blocked};
 use crate::model::retry::{self, RetryDecision};
@@ -180,10 +181,10 @@ async fn make(
     delivery: Delivery,
     asks_first: bool,
 ) -> Result<Receipt, Failed> {
-    let (engine, adapter) = (Arc::clone(engine), Arc::clone(&account.adapter));
+    let (engine, adapter, name) = (Arc::clone(engine), Arc::clone(&account.adapter), account.name.clone());
     // A task of its own, so that a panic in the adapter is an answer and not the end of this function.
     let call = actix_rt::spawn(async move {
-        let answer = call_adapter(&engine, &*adapter, &delivery, asks_first).await;
+        let answer = call_adapter(&engine, (&name, &*adapter), &delivery, asks_first).await;
         crash_point!("adapter_answered");
         let receipt = answer?;
         let outcome = Outcome::Done {
@@ -200,7 +201,7 @@ async fn make(
 
 async fn call_adapter(
     engine: &Engine,
-    adapter: &dyn Channel,
+    (channel, adapter): (&ChannelType, &dyn Channel),
     delivery: &Delivery,
     asks_first: bool,
 ) -> Result<Receipt, Failed> {
@@ -211,7 +212,7 @@ async fn call_adapter(
             return Ok(receipt);
         }
     }
-    engine.statistics.count_attempt();
+    engine.statistics.count_attempt(channel);
     crash_point!("adapter_called");
     Ok(within(limit, adapter.send(delivery)).await?)
 }
@@ -225,6 +226,7 @@ async fn within<T>(
     tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(unanswered()))
 }
 
+/// Takes up what came of an attempt, and records it unless it was accepted: that is recorded already.
 async fn settle(
     engine: &Arc<Engine>,
     account: &ChannelAccount,
@@ -234,40 +236,33 @@ async fn settle(
     (attempt, first_due): (u32, Timestamp),
 ) -> Attempted {
     let now = engine.now();
-    let still_unknown = result.as_ref().is_err_and(|failed| failed.still_unknown);
-    let result = result.map_err(|failed| failed.error);
     let schedules = account.settings.retry.as_ref().unwrap_or(&engine.settings.retry);
-    let random = |bound_ms: u64| fastrand::u64(0..=bound_ms);
-    let decision = result
-        .as_ref()
-        .err()
-        .map(|error| retry::decide(error, schedules, attempt, first_due, now, account.may_resend(), random));
-    if let Some(permit) = permit {
-        let retry_at = match &decision {
-            Some(RetryDecision::RetryAt { at, .. }) => Some(*at),
-            _ => None,
-        };
-        let answered = Answered { result: &result, retry_at, schedules, now };
-        // In force at once, and in the ledger before the outcome: no other send comes in between.
-        record_holds(engine, item, permit.answered(&engine.holds, &answered)).await;
-    }
-    let error = match result {
-        Ok(_) => {
+    let Failed { error, still_unknown } = match result {
+        Ok(receipt) => {
+            heed(engine, item, permit, Answered { result: Ok(&receipt), retry_at: None, schedules, now })
+                .await;
             drop(in_flight);
-            engine.statistics.count_effect(Effect::Delivered);
+            engine.statistics.count_delivered(&account.name, engine.now().since(first_due));
             slog::info!(engine.logger, "delivered"; "session" => %item.session_id, "msg_id" => %item.message_id,
                 "channel" => %item.destination.channel_type, "attempt" => attempt);
             tell_session(engine, item, Settlement::Final).await;
             return Attempted::Settled;
         }
-        Err(error) => error,
+        Err(failed) => failed,
     };
+    let random = |bound_ms: u64| fastrand::u64(0..=bound_ms);
+    let decision = retry::decide(&error, schedules, attempt, first_due, now, account.may_resend(), random);
+    let retry_at = match &decision {
+        RetryDecision::RetryAt { at, .. } => Some(*at),
+        RetryDecision::Dead { .. } | RetryDecision::Ambiguous => None,
+    };
+    heed(engine, item, permit, Answered { result: Err(&error), retry_at, schedules, now }).await;
     let class = error.class();
+    engine.statistics.count_failed_attempt(&account.name, class);
     let decision = match decision {
         // Nobody knows whether it arrived, so nobody may say that it did not.
-        Some(RetryDecision::Dead { .. }) if still_unknown => RetryDecision::Ambiguous,
-        Some(decision) => decision,
-        None => RetryDecision::Ambiguous,
+        RetryDecision::Dead { .. } if still_unknown => RetryDecision::Ambiguous,
+        decision => decision,
     };
     if engine.may_warn(&item.session_id) {
         slog::warn!(engine.logger, "attempt failed"; "session" => %item.session_id,
@@ -298,7 +293,7 @@ async fn settle(
         RetryDecision::Dead { reason } => {
             let outcome = Outcome::Dead { class, reason, attempted: true, projected: false };
             engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
-            engine.statistics.count_dead(1);
+            engine.statistics.count_dead(class);
             tell_session(engine, item, Settlement::Final).await;
             Attempted::Settled
         }
@@ -311,8 +306,16 @@ async fn settle(
     }
 }
 
-/// Records what an answer asks of others than its message, for as long as it takes.
-async fn record_holds(engine: &Arc<Engine>, item: &QueuedDelivery, changes: Vec<HoldChange>) {
+/// Puts in force at once what an answer asks of others than its message, and records it, for as long as that takes: before
+/// the outcome, so that no other send comes in between.
+async fn heed(
+    engine: &Arc<Engine>,
+    item: &QueuedDelivery,
+    permit: Option<SendPermit>,
+    answered: Answered<'_>,
+) {
+    let changes: Vec<HoldChange> =
+        permit.map(|permit| permit.answered(&engine.holds, &answered)).unwrap_or_default();
     if changes.is_empty() {
         return;
     }
@@ -330,10 +333,9 @@ async fn give_up(
     class: ErrorClass,
     reason: String,
 ) -> Attempted {
-    engine.warn_given_up(&item.session_id, &item.message_id, class, &reason);
+    engine.given_up(&item.session_id, &item.message_id, class, &reason);
     let outcome = Outcome::Dead { class, reason, attempted: false, projected: false };
     engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
-    engine.statistics.count_dead(1);
     tell_session(engine, item, Settlement::Final).await;
     Attempted::Settled
 }

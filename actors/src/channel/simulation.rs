@@ -186,7 +186,7 @@ impl World {
             Some(other) => panic!("nothing dies here: {other:?}"),
             None => None,
         };
-        let answered = Answered { result: &result, retry_at, schedules: &self.schedules, now };
+        let answered = Answered { result: result.as_ref(), retry_at, schedules: &self.schedules, now };
         permit.answered(&self.holds, &answered);
         let attempted = retry_at.map_or(Attempted::Settled, Attempted::RetryAt);
         match retry_at {

@@ -1,21 +1,60 @@
-//! Counters of one run.
+//! Counters of one run: for reports, and for monitoring in the OpenMetrics text format.
+//!
+//! Labels are bounded: a channel is named by its account, which the configuration lists, never by what an agent wrote.
 
+use crate::model::error::ErrorClass;
+use crate::model::ids::ChannelType;
 use crate::store::ledger::Effect;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
 use serde::Serialize;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Upper bounds of the histogram of delivery times, in seconds.
+const DELIVERY_SECONDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByChannel {
+    channel: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByClass {
+    class: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByChannelAndClass {
+    channel: String,
+    class: &'static str,
+}
 
 /// Counts since the relay started.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Statistics {
-    delivered: AtomicU64,
-    applied: AtomicU64,
-    routed: AtomicU64,
-    merged: AtomicU64,
-    dead: AtomicU64,
-    attempts: AtomicU64,
-    sweep_found: AtomicU64,
-    restarts: AtomicU64,
-    wakes: AtomicU64,
+    registry: Registry,
+    delivered: Counter,
+    applied: Counter,
+    routed: Counter,
+    merged: Counter,
+    dead: Counter,
+    attempts: Counter,
+    attempts_by_channel: Family<ByChannel, Counter>,
+    failed_attempts: Family<ByChannelAndClass, Counter>,
+    dead_letters: Family<ByClass, Counter>,
+    delivery_seconds: Family<ByChannel, Histogram, fn() -> Histogram>,
+    sweep_found: Counter,
+    restarts: Counter,
+    wakes: Counter,
 }
 
 /// A copy of the counters.
@@ -41,7 +80,52 @@ pub struct StatisticsSnapshot {
     pub wakes: u64,
 }
 
+impl Default for Statistics {
+    fn default() -> Self {
+        let outcomes = Family::<ByOutcome, Counter>::default();
+        let outcome = |outcome| outcomes.get_or_create(&ByOutcome { outcome }).clone();
+        let histogram: fn() -> Histogram = || Histogram::new(DELIVERY_SECONDS);
+        let mut statistics = Self {
+            registry: Registry::with_prefix("nanorelay"),
+            delivered: outcome("delivered"),
+            applied: outcome("applied"),
+            routed: outcome("routed"),
+            merged: outcome("merged"),
+            dead: outcome("dead"),
+            attempts: Counter::default(),
+            attempts_by_channel: Family::default(),
+            failed_attempts: Family::default(),
+            dead_letters: Family::default(),
+            delivery_seconds: Family::new_with_constructor(histogram),
+            sweep_found: Counter::default(),
+            restarts: Counter::default(),
+            wakes: Counter::default(),
+        };
+        statistics.register(outcomes);
+        statistics
+    }
+}
+
 impl Statistics {
+    fn register(&mut self, outcomes: Family<ByOutcome, Counter>) {
+        let registry = &mut self.registry;
+        registry.register("messages", "Messages settled, by outcome", outcomes);
+        let attempts = self.attempts_by_channel.clone();
+        registry.register("delivery_attempts", "Calls of an adapter, by channel account", attempts);
+        let failed = self.failed_attempts.clone();
+        registry.register("delivery_failed_attempts", "Attempts that failed, by class of the error", failed);
+        let dead = self.dead_letters.clone();
+        registry.register("dead_letters", "Messages given up, by class of the error", dead);
+        let help =
+            "Seconds from when a message was read or due, retries included, until its channel accepted it";
+        registry.register("delivery_seconds", help, self.delivery_seconds.clone());
+        let help = "Sessions in which a sweep found rows that no file event had told of";
+        registry.register("sweep_found", help, self.sweep_found.clone());
+        registry.register("actor_restarts", "Actors restarted after a panic", self.restarts.clone());
+        let help = "Times the agent runtime was asked to wake an agent";
+        registry.register("agent_wakes", help, self.wakes.clone());
+    }
+
     /// Counts a settled message.
     pub fn count_effect(&self, effect: Effect) {
         let counter = match effect {
@@ -50,47 +134,101 @@ impl Statistics {
             Effect::Routed => &self.routed,
             Effect::Merged => &self.merged,
         };
-        counter.fetch_add(1, Ordering::Relaxed);
+        counter.inc();
     }
 
-    /// Counts messages given up.
-    pub fn count_dead(&self, count: usize) {
-        self.dead.fetch_add(count as u64, Ordering::Relaxed);
+    /// Counts a message that a channel accepted, so long after it was read or due.
+    pub fn count_delivered(&self, channel: &ChannelType, after: Duration) {
+        self.count_effect(Effect::Delivered);
+        let label = ByChannel { channel: channel.to_string() };
+        self.delivery_seconds.get_or_create(&label).observe(after.as_secs_f64());
+    }
+
+    /// Counts a message given up.
+    pub fn count_dead(&self, class: ErrorClass) {
+        self.dead.inc();
+        self.dead_letters.get_or_create(&ByClass { class: class.as_str() }).inc();
     }
 
     /// Counts a call of an adapter.
-    pub fn count_attempt(&self) {
-        self.attempts.fetch_add(1, Ordering::Relaxed);
+    pub fn count_attempt(&self, channel: &ChannelType) {
+        self.attempts.inc();
+        self.attempts_by_channel.get_or_create(&ByChannel { channel: channel.to_string() }).inc();
+    }
+
+    /// Counts an attempt that failed, whatever becomes of its message.
+    pub fn count_failed_attempt(&self, channel: &ChannelType, class: ErrorClass) {
+        let label = ByChannelAndClass { channel: channel.to_string(), class: class.as_str() };
+        self.failed_attempts.get_or_create(&label).inc();
     }
 
     /// Counts a session in which a sweep found something.
     pub fn count_sweep_found(&self) {
-        self.sweep_found.fetch_add(1, Ordering::Relaxed);
+        self.sweep_found.inc();
     }
 
     /// Counts a restarted actor.
     pub fn count_restart(&self) {
-        self.restarts.fetch_add(1, Ordering::Relaxed);
+        self.restarts.inc();
     }
 
     /// Counts a wake.
     pub fn count_wake(&self) {
-        self.wakes.fetch_add(1, Ordering::Relaxed);
+        self.wakes.inc();
     }
 
     /// The counters now.
     pub fn snapshot(&self) -> StatisticsSnapshot {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         StatisticsSnapshot {
-            delivered: load(&self.delivered),
-            applied: load(&self.applied),
-            routed: load(&self.routed),
-            merged: load(&self.merged),
-            dead: load(&self.dead),
-            attempts: load(&self.attempts),
-            sweep_found: load(&self.sweep_found),
-            restarts: load(&self.restarts),
-            wakes: load(&self.wakes),
+            delivered: self.delivered.get(),
+            applied: self.applied.get(),
+            routed: self.routed.get(),
+            merged: self.merged.get(),
+            dead: self.dead.get(),
+            attempts: self.attempts.get(),
+            sweep_found: self.sweep_found.get(),
+            restarts: self.restarts.get(),
+            wakes: self.wakes.get(),
         }
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    pub fn open_metrics(&self) -> String {
+        let mut metrics = String::new();
+        // Writing to a string does not fail.
+        let _ = text::encode(&mut metrics, &self.registry);
+        metrics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_counted_by_channel_and_class() {
+        let statistics = Statistics::default();
+        let slack = ChannelType::new("slack").expect("a name");
+        statistics.count_attempt(&slack);
+        statistics.count_attempt(&slack);
+        statistics.count_failed_attempt(&slack, ErrorClass::RateLimited);
+        statistics.count_delivered(&slack, Duration::from_millis(3));
+        statistics.count_dead(ErrorClass::NoRoute);
+        let text = statistics.open_metrics();
+        for line in [
+            "nanorelay_messages_total{outcome=\"delivered\"} 1",
+            "nanorelay_messages_total{outcome=\"dead\"} 1",
+            "nanorelay_delivery_attempts_total{channel=\"slack\"} 2",
+            "nanorelay_delivery_failed_attempts_total{channel=\"slack\",class=\"rate_limited\"} 1",
+            "nanorelay_dead_letters_total{class=\"no_route\"} 1",
+            "nanorelay_delivery_seconds_bucket{le=\"0.0025\",channel=\"slack\"} 0",
+            "nanorelay_delivery_seconds_bucket{le=\"0.005\",channel=\"slack\"} 1",
+            "nanorelay_actor_restarts_total 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        let counted = statistics.snapshot();
+        assert_eq!((counted.delivered, counted.dead, counted.attempts), (1, 1, 2));
     }
 }

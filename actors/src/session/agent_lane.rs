@@ -161,15 +161,12 @@ fn dead(class: ErrorClass, reason: String) -> Outcome {
 }
 
 async fn settle(context: &StepContext, message: &MessageId, outcome: Outcome) {
-    let effect = match &outcome {
-        Outcome::Done { effect, .. } => Some(*effect),
-        _ => None,
-    };
-    context.engine.record_outcome(&context.session, message, outcome).await;
-    match effect {
-        Some(effect) => context.engine.statistics.count_effect(effect),
-        None => context.engine.statistics.count_dead(1),
+    match &outcome {
+        Outcome::Done { effect, .. } => context.engine.statistics.count_effect(*effect),
+        Outcome::Dead { class, .. } => context.engine.statistics.count_dead(*class),
+        Outcome::Retry { .. } | Outcome::Held { .. } | Outcome::Ambiguous { .. } => {}
     }
+    context.engine.record_outcome(&context.session, message, outcome).await;
 }
 
 fn target_session(context: &StepContext, target: &AgentTarget) -> Option<SessionId> {

@@ -34,6 +34,9 @@ impl SessionActor {
     pub(super) fn hand_out_new(&mut self, report: ReadReport, ctx: &mut Context<Self>) {
         let mut outgoing = Outgoing::new();
         let (mut dead, mut merged) = (report.unusable, 0);
+        for _ in 0..report.unusable {
+            self.engine().statistics.count_dead(ErrorClass::Invalid);
+        }
         let mut has_scheduled = false;
         for (judged, admitted) in report.rows {
             let lane_key: Arc<str> = Arc::from(judged.lane.key());
@@ -48,19 +51,22 @@ impl SessionActor {
                 Admitted::Merged { cancelled } => {
                     self.engine().statistics.count_effect(Effect::Merged);
                     merged += 1;
-                    dead += usize::from(cancelled);
+                    if cancelled {
+                        self.engine().statistics.count_dead(ErrorClass::Cancelled);
+                        dead += 1;
+                    }
                     continue;
                 }
                 Admitted::BelowLowWater => {
                     let reason = "its seq is one that was pruned from the ledger";
                     let class = ErrorClass::Forgotten;
-                    self.engine().warn_given_up(&self.context.session, &judged.row.id, class, reason);
+                    self.engine().given_up(&self.context.session, &judged.row.id, class, reason);
                     dead += 1;
                     continue;
                 }
             }
             if let Verdict::Dead { class, reason } = &judged.verdict {
-                self.engine().warn_given_up(&self.context.session, &judged.row.id, *class, reason);
+                self.engine().given_up(&self.context.session, &judged.row.id, *class, reason);
                 dead += 1;
                 continue;
             }
@@ -74,7 +80,6 @@ impl SessionActor {
                 self.hand_out(judged, lane_key, None, &mut outgoing, ctx);
             }
         }
-        self.engine().statistics.count_dead(dead);
         self.note_projections(dead + merged, ctx);
         if has_scheduled {
             self.arm();
@@ -88,10 +93,10 @@ impl SessionActor {
         // These were settled behind the reader's back.
         listed.retain(|(judged, _)| !self.settled_meanwhile.contains(&judged.row.id));
         self.backlog = self.backlog.saturating_sub(dead.len() as u64);
-        for message in &dead {
+        for (message, class) in &dead {
             self.windows.settled(&lane, message);
+            self.engine().statistics.count_dead(*class);
         }
-        self.engine().statistics.count_dead(dead.len());
         self.note_projections(dead.len(), ctx);
         let sizes: Vec<(MessageId, usize)> =
             listed.iter().map(|(judged, _)| (judged.row.id.clone(), judged.content_bytes())).collect();

@@ -168,7 +168,7 @@ pub(super) struct RefillReport {
     /// Whether the list holds the whole lane.
     pub complete: bool,
     /// Rows that are dead now: gone from `outbound.db`, or not permitted any more.
-    pub dead: Vec<MessageId>,
+    pub dead: Vec<(MessageId, ErrorClass)>,
 }
 
 /// Reads the head of a lane that waits in the ledger.
@@ -189,7 +189,7 @@ pub(super) async fn refill(
             Outcome::Dead { class: *class, reason: reason.clone(), attempted: false, projected: false };
         context.engine.record_outcome(&context.session, message, outcome).await;
     }
-    let dead = dead.into_iter().map(|(message, ..)| message).collect();
+    let dead = dead.into_iter().map(|(message, class, _)| (message, class)).collect();
     Ok(RefillReport { lane, listed, complete, dead })
 }
 

@@ -102,8 +102,7 @@ async fn record(context: &StepContext, written: &Written, now: Timestamp) -> Res
         match outcome {
             Outcome::Done { effect, .. } => context.engine.statistics.count_effect(*effect),
             Outcome::Dead { class, reason, .. } => {
-                context.engine.statistics.count_dead(1);
-                context.engine.warn_given_up(&context.session, message, *class, reason);
+                context.engine.given_up(&context.session, message, *class, reason);
             }
             Outcome::Retry { .. } | Outcome::Held { .. } | Outcome::Ambiguous { .. } => {}
         }

@@ -40,6 +40,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Name of the ledger's file in the data directory.
 pub const LEDGER_FILE: &str = "nanorelay.db";
@@ -53,14 +54,46 @@ pub struct LedgerWriter {
 /// Makes committed records survive a power loss.
 #[derive(Debug)]
 pub struct LedgerSync {
+    ledger: PathBuf,
     write_ahead_log: File,
+    /// A sync has failed, and the log has not begun anew since.
+    may_have_hole: AtomicBool,
 }
 
 impl LedgerSync {
     /// Syncs everything that was committed before this call to the disk.
+    ///
+    /// A failed sync is reported by the system once, and what it lost stays lost: a later sync of the same log would
+    /// succeed with a hole in it, behind which nothing can be read after a power loss. So after a failure the next
+    /// call copies the whole log into the database, from memory, and lets the log begin anew.
     pub fn sync(&self) -> Result<(), StoreError> {
-        self.sync_data()
-            .map_err(|source| StoreError::Io { context: "sync nanorelay.db-wal".to_owned(), source })
+        let synced = self.sync_data();
+        if synced.is_err() {
+            self.may_have_hole.store(true, Ordering::Release);
+        }
+        synced.map_err(|source| StoreError::Io { context: "sync nanorelay.db-wal".to_owned(), source })?;
+        if self.may_have_hole.load(Ordering::Acquire) {
+            self.begin_log_anew()?;
+            self.may_have_hole.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn begin_log_anew(&self) -> Result<(), StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let connection = Connection::open_with_flags(&self.ledger, flags)?;
+        connection.execute_batch("PRAGMA synchronous=FULL; PRAGMA busy_timeout=5000;")?;
+        let is_busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        if is_busy {
+            let reason = "the log of nanorelay.db could not begin anew after a failed sync: it is in use";
+            return Err(StoreError::Io {
+                context: "checkpoint nanorelay.db".to_owned(),
+                source: std::io::Error::other(reason),
+            });
+        }
+        Ok(())
     }
 
     fn sync_data(&self) -> std::io::Result<()> {
@@ -81,7 +114,8 @@ impl LedgerWriter {
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        let connection = Connection::open_with_flags(canonical(&path)?, flags).map_err(damaged)?;
+        let ledger = canonical(&path)?;
+        let connection = Connection::open_with_flags(&ledger, flags).map_err(damaged)?;
         // A file that exists keeps its `auto_vacuum`: without it, free pages are used again, but not given back.
         // `synchronous=NORMAL` never syncs at a commit in WAL mode; `LedgerSync` does, once for a whole group.
         connection
@@ -101,7 +135,8 @@ impl LedgerWriter {
             .read(true)
             .open(&log_path)
             .map_err(|source| StoreError::Io { context: format!("open {}", log_path.display()), source })?;
-        Ok(Self { connection, sync: Arc::new(LedgerSync { write_ahead_log }) })
+        let sync = LedgerSync { ledger, write_ahead_log, may_have_hole: AtomicBool::new(false) };
+        Ok(Self { connection, sync: Arc::new(sync) })
     }
 
     /// The means to sync what was committed, usable from another thread while this one goes on writing.

@@ -4,7 +4,7 @@
 //! programs that are built for tests know of them.
 
 use rustix::fd::AsFd;
-use rustix::fs::{Stat, fstat};
+use rustix::fs::{Stat, fstat, stat};
 use rustix::io::Errno;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,13 +43,14 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Lets an operation on a file or folder fail from now on: session databases, and the syncs of the ledger's log.
+    /// Lets an operation on a file or folder fail from now on: session databases, the syncs of the ledger's log,
+    /// and its readers.
     ///
     /// # Panics
     /// When the file does not exist.
     #[track_caller]
     pub fn on(path: &Path, operation: Operation, errno: Errno) -> Self {
-        let found = rustix::fs::stat(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let found = stat(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         active().push(Active { number, file: identity(&found), operation, errno, hits: 0 });
         COUNT.fetch_add(1, Ordering::SeqCst);
@@ -74,7 +75,19 @@ pub(crate) fn check(file: impl AsFd, operation: Operation) -> Result<(), Errno> 
     if COUNT.load(Ordering::Relaxed) == 0 {
         return Ok(());
     }
-    let file = identity(&fstat(file)?);
+    check_file(&fstat(file)?, operation)
+}
+
+/// The same for a file of which no descriptor is at hand.
+pub(crate) fn check_at(path: &Path, operation: Operation) -> Result<(), Errno> {
+    if COUNT.load(Ordering::Relaxed) == 0 {
+        return Ok(());
+    }
+    check_file(&stat(path)?, operation)
+}
+
+fn check_file(found: &Stat, operation: Operation) -> Result<(), Errno> {
+    let file = identity(found);
     let mut faults = active();
     let met = faults.iter_mut().find(|fault| fault.file == file && fault.operation == operation);
     met.map_or(Ok(()), |fault| {

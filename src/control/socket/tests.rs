@@ -79,6 +79,9 @@ impl ControlTarget for Fake {
     async fn release(&self, session: SessionId) -> Result<bool, OperationError> {
         Ok(session.as_str() == "s-1")
     }
+    fn open_metrics(&self) -> String {
+        "# EOF\n".to_owned()
+    }
     async fn holds(&self) -> Result<Vec<HoldRecord>, OperationError> {
         let scope = HoldScope::from_parts(HoldScopeKind::Lane, &["s-1", "slack", "slack:C1"]).unwrap();
         let hold = Hold {
@@ -173,7 +176,7 @@ async fn a_client_shows_and_resolves() {
 }
 
 #[actix_rt::test]
-async fn a_client_pauses_resumes_and_lists_what_is_paused() {
+async fn a_client_pauses_resumes_lists_what_is_paused_and_reads_metrics() {
     let dir = tempfile::tempdir().unwrap();
     with_client(dir.path(), |data_dir| {
         let client = ControlClient::connect(&data_dir).unwrap();
@@ -186,6 +189,7 @@ async fn a_client_pauses_resumes_and_lists_what_is_paused() {
         let until = Some(Timestamp::from_ms(7));
         let refused = client.pause(&scope, until, "why".to_owned()).unwrap_err();
         assert_eq!(refused.to_string(), "lane s-1 slack slack:C1 until Some(7): why");
+        assert_eq!(client.open_metrics().unwrap(), "# EOF\n");
         assert_eq!((client.resume(&scope, false).unwrap(), client.resume(&scope, true).unwrap()), (1, 2));
     })
     .await;

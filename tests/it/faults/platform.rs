@@ -111,7 +111,9 @@ fn a_platform_that_comes_and_goes_gets_each_message_once_and_in_order() {
         3 => Reply::status(503).header("retry-after", "0"),
         _ => Reply::status(200),
     });
-    configure(&data, &format!("{}{}", patient(), receiver.table("slack")));
+    // Most requests fail: a breaker that opens for long would make it a long test.
+    let breaker = "breaker = { failures = 5, open_min = \"10ms\", open_max = \"50ms\" }\n";
+    configure(&data, &format!("{}{}{breaker}", patient(), receiver.table("slack")));
     let mut written = BTreeMap::new();
     for agent in &agents {
         let ids = agent.rows((0..8).map(|_| agent.text_row("hello")).collect());

@@ -34,11 +34,18 @@ impl Channel for Platform {
 /// Returns when each of them was first seen so: what others can read has reached the kernel.
 fn watch(ledger: PathBuf, count: usize) -> Vec<Instant> {
     let connection = database::open(&ledger);
+    let mut version = connection.prepare("PRAGMA data_version").expect("a ledger");
+    let mut seen = 0_i64;
     let delivered = "SELECT count(*) FROM deliveries WHERE state = 'delivered'";
     let mut delivered = connection.prepare(delivered).expect("a ledger");
     let mut recorded = Vec::new();
     let until = Instant::now() + Duration::from_secs(300);
     while recorded.len() < count && Instant::now() < until {
+        let version: i64 = version.query_row([], |row| row.get(0)).expect("a number");
+        if version == std::mem::replace(&mut seen, version) {
+            // Looking costs the host next to nothing as long as there is nothing new.
+            continue;
+        }
         let found: u32 = delivered.query_row([], |row| row.get(0)).expect("a count");
         recorded.resize((found as usize).max(recorded.len()), Instant::now());
     }

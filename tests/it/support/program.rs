@@ -135,20 +135,28 @@ impl Program {
     /// Waits for a log record with this message; one that an earlier wait has passed over counts too.
     #[track_caller]
     pub fn wait_for_log(&mut self, message: &str) -> Value {
+        self.wait_for_log_of(&[message])
+    }
+
+    /// The same for one of several messages.
+    #[track_caller]
+    pub fn wait_for_log_of(&mut self, messages: &[&str]) -> Value {
         let parse = |line: &String| serde_json::from_str::<Value>(line).unwrap_or_default();
-        if let Some(record) = self.seen.iter().map(parse).find(|record| record["msg"] == message) {
+        let is_wanted =
+            |record: &Value| record["msg"].as_str().is_some_and(|found| messages.contains(&found));
+        if let Some(record) = self.seen.iter().map(parse).find(is_wanted) {
             return record;
         }
         let until = Instant::now() + PATIENCE;
         loop {
             let line = match self.stderr.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => line,
-                Err(RecvTimeoutError::Timeout) => panic!("no {message:?} in time: {:#?}", self.seen),
-                Err(RecvTimeoutError::Disconnected) => panic!("no {message:?} at all: {:#?}", self.seen),
+                Err(RecvTimeoutError::Timeout) => panic!("no {messages:?} in time: {:#?}", self.seen),
+                Err(RecvTimeoutError::Disconnected) => panic!("no {messages:?} at all: {:#?}", self.seen),
             };
             let record = parse(&line);
             self.seen.push(line);
-            if record["msg"] == message {
+            if is_wanted(&record) {
                 return record;
             }
         }

@@ -1,6 +1,7 @@
 //! A web server that takes webhooks: it records each request in full before it answers as it was told.
 
 use super::program::PATIENCE;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
@@ -78,6 +79,8 @@ type Answer = dyn Fn(usize, &Request) -> Reply + Send + Sync;
 
 struct Shared {
     answer: Box<Answer>,
+    /// How long it works before it has taken a request.
+    work: Duration,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -99,10 +102,19 @@ pub struct Receiver {
 impl Receiver {
     /// Starts a server. `answer` gets the number of the request, from 0, and the request.
     pub fn start(answer: impl Fn(usize, &Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_working(Duration::ZERO, answer)
+    }
+
+    /// The same for one that works so long before it has taken a request. What a client breaks off before then never
+    /// happened.
+    pub fn start_working(
+        work: Duration,
+        answer: impl Fn(usize, &Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let (state, changed) = (Mutex::default(), Condvar::new());
-        let shared = Arc::new(Shared { answer: Box::new(answer), state, changed });
+        let shared = Arc::new(Shared { answer: Box::new(answer), work, state, changed });
         let inside = Arc::clone(&shared);
         std::thread::spawn(move || inside.accept(&listener));
         Self { address, shared }
@@ -203,6 +215,9 @@ impl Shared {
         stream.set_nodelay(true)?;
         let mut reader = BufReader::new(stream);
         while let Some(request) = read_request(&mut reader)? {
+            if !self.work.is_zero() && is_broken_off_within(stream, self.work)? {
+                return Ok(());
+            }
             let mut state = self.lock();
             let number = state.requests.len();
             let reply = (self.answer)(number, &request);
@@ -225,6 +240,13 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// Whether the client, which has nothing more to say before it has an answer, breaks off within this time.
+fn is_broken_off_within(stream: &TcpStream, time: Duration) -> io::Result<bool> {
+    let timeout = Timespec::try_from(time).expect("a short time");
+    let events = poll(&mut [PollFd::new(stream, PollFlags::IN)], Some(&timeout))?;
+    Ok(events > 0)
 }
 
 /// None at the end of the connection, and for what is cut off: nobody has accepted that.

@@ -15,6 +15,8 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct LedgerReader {
     pool: r2d2::Pool<SqliteConnectionManager>,
+    #[cfg(feature = "testing")]
+    path: std::path::PathBuf,
 }
 
 /// A message that waits in its lane.
@@ -90,7 +92,7 @@ impl LedgerReader {
             return Err(StoreError::Missing(path.display().to_string()));
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let manager = SqliteConnectionManager::file(path).with_flags(flags).with_init(|connection| {
+        let manager = SqliteConnectionManager::file(&path).with_flags(flags).with_init(|connection| {
             connection.execute_batch("PRAGMA busy_timeout=5000; PRAGMA query_only=1;")?;
             keep_plans(connection)
         });
@@ -102,13 +104,21 @@ impl LedgerReader {
             .connection_timeout(Duration::from_secs(5))
             .build(manager)
             .map_err(pool_error)?;
-        Ok(Self { pool })
+        Ok(Self {
+            pool,
+            #[cfg(feature = "testing")]
+            path,
+        })
     }
 
     pub(super) fn with<T>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
+        #[cfg(feature = "testing")]
+        crate::testing::fault::check_at(&self.path, crate::testing::fault::Operation::Read).map_err(
+            |errno| StoreError::Io { context: format!("cannot read {LEDGER_FILE}"), source: errno.into() },
+        )?;
         let connection = self.pool.get().map_err(pool_error)?;
         read(&connection).map_err(super::damaged)
     }

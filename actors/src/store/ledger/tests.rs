@@ -5,6 +5,7 @@ use crate::model::message::{DeliveryKey, Destination, Lane};
 use crate::model::time::Timestamp;
 use crate::report::{DeliveryFilter, DeliveryState};
 use crate::store::outbound::Cursor;
+use crate::testing::fault::{Fault, Operation};
 use tempfile::TempDir;
 
 struct Fixture {
@@ -307,3 +308,24 @@ fn a_ledger_of_a_newer_version_is_refused() {
 mod edits;
 mod operate;
 mod prune;
+
+#[test]
+fn after_a_failed_sync_the_log_begins_anew() {
+    let mut ledger = Fixture::new();
+    ledger.admit(&[admission("m1", 1)]);
+    let log = ledger.folder.path().join("nanorelay.db-wal");
+    let sync = ledger.writer.sync_handle();
+    sync.sync().expect("the disk is well");
+    let before = log.metadata().expect("a log").len();
+    assert!(before > 0, "a sync that succeeds leaves the log alone");
+
+    let fault = Fault::on(&log, Operation::Sync, rustix::io::Errno::IO);
+    assert!(sync.sync().unwrap_err().to_string().contains("sync nanorelay.db-wal"));
+    drop(fault);
+    sync.sync().expect("the disk is well again");
+    assert_eq!(log.metadata().expect("a log").len(), 0, "what could have a hole is not written on");
+    ledger.admit(&[admission("m2", 3)]);
+    assert_eq!(ledger.states().len(), 2);
+    sync.sync().expect("the disk is well");
+    assert!(log.metadata().expect("a log").len() > 0, "and that once only");
+}
