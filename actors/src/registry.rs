@@ -238,12 +238,10 @@ impl RegistryActor {
         }
     }
 
-    /// Watches the folders of all active sessions, and no others.
-    fn update_watches(&mut self) {
+    /// Watches the folders of all active sessions, and no others. Returns those that are watched anew.
+    fn update_watches(&mut self) -> Vec<SessionId> {
         let snapshot = self.engine.snapshot();
-        if let Some(watcher) = &mut self.watcher {
-            watcher.set_sessions(&snapshot);
-        }
+        self.watcher.as_mut().map(|watcher| watcher.set_sessions(&snapshot)).unwrap_or_default()
     }
 }
 
@@ -291,6 +289,7 @@ impl Actor for RegistryActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        // Whoever started this actor has all sessions looked at after this.
         self.update_watches();
         // Hints are kept outside this actor, so that none is lost when it dies.
         let engine = Arc::clone(&self.engine);
@@ -419,7 +418,10 @@ impl Handler<CentralChanged> for RegistryActor {
         for session in after.sessions.keys().filter(|session| !before.sessions.contains_key(*session)) {
             self.look(session, LookReason::Hint);
         }
-        self.update_watches();
+        // A folder may have appeared, and its agent may have written, before it was watched.
+        for session in self.update_watches() {
+            self.look(&session, LookReason::Hint);
+        }
     }
 }
 

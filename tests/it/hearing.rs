@@ -75,14 +75,14 @@ async fn a_folder_that_appears_later_and_one_that_is_replaced_are_heard_of() {
     std::fs::rename(agent.folder(), &aside).unwrap();
     let mut host = TestHost::new(data.path());
     host.settings.watch = Watch::Auto;
-    host.settings.sweep_interval = Duration::from_millis(500);
+    host.settings.sweep_interval = NEVER;
     let slack = host.channel("slack");
     let relay = host.start().await;
     settled(&relay).await;
     std::fs::rename(&aside, agent.folder()).unwrap();
     let mut ids = vec![agent.text("there at last")];
     shown(&slack, 1).await;
-    // The same files in another folder: its former watch tells nothing of it, a poll or a sweep does.
+    // The same files in another folder: its former watch tells nothing of it, a poll does.
     std::fs::create_dir(&aside).unwrap();
     for name in ["inbound.db", "outbound.db"] {
         std::fs::copy(agent.folder().join(name), aside.join(name)).unwrap();

@@ -70,16 +70,17 @@ impl Watcher {
         self.by_session.len()
     }
 
-    /// Watches a session's folder, unless it is watched already or cannot be.
-    pub fn watch(&mut self, group: &AgentGroupId, session: &SessionId) {
-        let Some(engine) = self.engine.upgrade() else { return };
+    /// Watches a session's folder, unless it is watched already or cannot be. Says whether it is watched anew: then what
+    /// was written before is found by a look only.
+    pub fn watch(&mut self, group: &AgentGroupId, session: &SessionId) -> bool {
+        let Some(engine) = self.engine.upgrade() else { return false };
         if engine.file_marks.is_watched(session) {
-            return;
+            return false;
         }
         // A folder that does not exist yet is tried again at the next look at the session.
-        let Ok(directory) = engine.sessions_root.session(group, session) else { return };
+        let Ok(directory) = engine.sessions_root.session(group, session) else { return false };
         if !directory.tells_of_changes() {
-            return;
+            return false;
         }
         // The former folder of that name, if there was one.
         self.forget(&engine, session);
@@ -91,12 +92,14 @@ impl Watcher {
                 drop(watched);
                 self.by_session.insert(session.clone(), descriptor);
                 engine.file_marks.set_watched(session, true);
+                true
             }
             Err(error) if engine.may_warn(session) => {
                 slog::warn!(engine.logger, "session folder is polled, not watched"; "session" => %session,
                     "error" => %error);
+                false
             }
-            Err(_) => {}
+            Err(_) => false,
         }
     }
 
@@ -108,9 +111,9 @@ impl Watcher {
         let _ = self.watches.remove(descriptor);
     }
 
-    /// Watches exactly the folders of the active sessions.
-    pub fn set_sessions(&mut self, snapshot: &CentralSnapshot) {
-        let Some(engine) = self.engine.upgrade() else { return };
+    /// Watches exactly the folders of the active sessions. Returns those that are watched anew.
+    pub fn set_sessions(&mut self, snapshot: &CentralSnapshot) -> Vec<SessionId> {
+        let Some(engine) = self.engine.upgrade() else { return Vec::new() };
         let is_active = |session: &SessionId| {
             snapshot.sessions.get(session).is_some_and(|facts| facts.status == SessionStatus::Active)
         };
@@ -118,9 +121,11 @@ impl Watcher {
         for session in gone {
             self.forget(&engine, &session);
         }
-        for facts in snapshot.sessions.values().filter(|facts| facts.status == SessionStatus::Active) {
-            self.watch(&facts.agent_group_id, &facts.id);
-        }
+        let active = snapshot.sessions.values().filter(|facts| facts.status == SessionStatus::Active);
+        active
+            .filter(|facts| self.watch(&facts.agent_group_id, &facts.id))
+            .map(|facts| facts.id.clone())
+            .collect()
     }
 }
 
