@@ -6,7 +6,10 @@
 mod baseline;
 mod channel;
 mod measure;
+mod process;
+mod read_log;
 mod report;
+mod soak;
 pub mod world;
 pub mod writer;
 

@@ -5,12 +5,14 @@ use async_trait::async_trait;
 use nanorelay_actors::channel::adapter::{Channel, Delivery, Idempotency};
 use nanorelay_actors::model::error::{Receipt, SendError};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// When each message was accepted, by session and message id.
 #[derive(Default)]
 pub struct BenchChannel {
     accepted: Mutex<HashMap<(String, String), u64>>,
+    twice: AtomicU64,
 }
 
 impl BenchChannel {
@@ -18,6 +20,18 @@ impl BenchChannel {
     pub fn accepted_at(&self, session: &str, message: &str) -> Option<u64> {
         let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
         accepted.get(&(session.to_owned(), message.to_owned())).copied()
+    }
+
+    /// The same, once: it is forgotten.
+    pub fn take(&self, session: &str, message: &str) -> Option<u64> {
+        let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        accepted.remove(&(session.to_owned(), message.to_owned()))
+    }
+
+    /// How many messages came again, when all that were expected have been taken.
+    pub fn surplus(&self) -> u64 {
+        let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        self.twice.load(Ordering::Relaxed) + accepted.len() as u64
     }
 
     /// When the first and the last message were accepted, and how many.
@@ -31,7 +45,9 @@ impl BenchChannel {
     /// Accepts a message now.
     pub fn accept(&self, session: &str, message: &str) {
         let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
-        accepted.insert((session.to_owned(), message.to_owned()), monotonic_ns());
+        if accepted.insert((session.to_owned(), message.to_owned()), monotonic_ns()).is_some() {
+            self.twice.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -2,12 +2,16 @@
 
 use super::baseline;
 use super::channel::BenchChannel;
-use super::report::{Figure, Report, figure, percentiles};
+use super::process;
+use super::read_log::ReadLog;
+use super::report::{Figure, Report, figure, percentile_us, percentiles};
+use super::soak;
 use super::world::{self, WorldSpec};
 use super::writer::{WriterSpec, monotonic_ns};
 use nanorelay_actors::relay::{Relay, StartError};
 use nanorelay_actors::settings::{ChannelSettings, Settings};
 use nanorelay_actors::store::error::StoreError;
+use slog::Logger;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -61,6 +65,8 @@ pub enum BenchKind {
     Boot,
     /// Whether delivered rows make later ones slower
     History,
+    /// Latency, memory and descriptors of each minute at a steady rate
+    Soak,
 }
 
 /// What to measure.
@@ -91,6 +97,7 @@ pub async fn run(bench: &Bench) -> Result<Report, BenchError> {
         BenchKind::Noisy => noisy(bench).await?,
         BenchKind::Boot => (boot(bench).await?, Vec::new()),
         BenchKind::History => (history(bench).await?, Vec::new()),
+        BenchKind::Soak => (soak::soak(bench).await?, Vec::new()),
     };
     let name = match bench.kind {
         BenchKind::Latency => "latency",
@@ -99,6 +106,7 @@ pub async fn run(bench: &Bench) -> Result<Report, BenchError> {
         BenchKind::Noisy => "noisy",
         BenchKind::Boot => "boot",
         BenchKind::History => "history",
+        BenchKind::Soak => "soak",
     };
     let parameters = vec![
         figure("sessions", bench.sessions as f64),
@@ -109,18 +117,26 @@ pub async fn run(bench: &Bench) -> Result<Report, BenchError> {
     Ok(Report { bench: name, parameters, figures, baseline })
 }
 
-fn make_world(bench: &Bench, spec: &WorldSpec) -> Result<TempDir, BenchError> {
+pub(super) fn make_world(bench: &Bench, spec: &WorldSpec) -> Result<TempDir, BenchError> {
     let folder = tempfile::tempdir_in(&bench.folder)?;
     world::create(folder.path(), spec)?;
     Ok(folder)
 }
 
-fn sessions_only(bench: &Bench) -> WorldSpec {
+pub(super) fn sessions_only(bench: &Bench) -> WorldSpec {
     WorldSpec { sessions: bench.sessions, messages: 0, history: 0, noisy_messages: 0 }
 }
 
-async fn start(data_dir: &Path, channel: &Arc<BenchChannel>) -> Result<Relay, BenchError> {
-    let builder = Relay::builder(data_dir).settings(Settings::default());
+pub(super) async fn start(data_dir: &Path, channel: &Arc<BenchChannel>) -> Result<Relay, BenchError> {
+    start_logging(data_dir, channel, Logger::root(slog::Discard, slog::o!())).await
+}
+
+async fn start_logging(
+    data_dir: &Path,
+    channel: &Arc<BenchChannel>,
+    logger: Logger,
+) -> Result<Relay, BenchError> {
+    let builder = Relay::builder(data_dir).settings(Settings::default()).logger(logger);
     let builder = builder.channel(world::CHANNEL_TYPE, channel.clone(), ChannelSettings::default());
     Ok(builder.start().await?)
 }
@@ -164,12 +180,16 @@ async fn latency(bench: &Bench, history: usize, noisy_messages: usize) -> Result
     };
     let world = make_world(bench, &spec)?;
     let channel = Arc::new(BenchChannel::default());
-    let relay = start(world.path(), &channel).await?;
+    let reads = ReadLog::default();
+    let relay = start_logging(world.path(), &channel, reads.logger()).await?;
     if noisy_messages == 0 {
         relay.settle().await;
     }
     let commits = run_writer(world.path(), &writer).await?;
-    let figures = percentiles(arrivals(&channel, &commits).await?);
+    let mut figures = percentiles(arrivals(&channel, &commits).await?);
+    if noisy_messages == 0 {
+        figures.extend(read_latencies(&reads, &commits));
+    }
     relay.shutdown(Duration::from_secs(10)).await;
     let mut baseline = Vec::new();
     if bench.baseline {
@@ -199,19 +219,26 @@ async fn polling_latency(
 }
 
 /// A commit: session number, message number, when it returned.
-type Commit = (usize, usize, u64);
+pub(super) type Commit = (usize, usize, u64);
 
 /// Runs the writer process without holding up this thread's actors.
 async fn run_writer(data_dir: &Path, spec: &WriterSpec) -> Result<Vec<Commit>, BenchError> {
     let (data_dir, spec) = (data_dir.to_owned(), *spec);
     let (done, finished) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
-        let _ = done.send(writer_process(&data_dir, &spec));
+        let mut commits = Vec::with_capacity(spec.count);
+        let written = writer_process(&data_dir, &spec, |commit| commits.push(commit));
+        let _ = done.send(written.map(|()| commits));
     });
     finished.await.map_err(|_| BenchError::Failed("the writer's thread ended".to_owned()))?
 }
 
-fn writer_process(data_dir: &Path, spec: &WriterSpec) -> Result<Vec<Commit>, BenchError> {
+/// Runs the writer's process to its end and tells of each commit.
+pub(super) fn writer_process(
+    data_dir: &Path,
+    spec: &WriterSpec,
+    mut tell: impl FnMut(Commit),
+) -> Result<(), BenchError> {
     let mut child = Command::new(std::env::current_exe()?)
         .arg("bench-writer")
         .arg("--data")
@@ -220,7 +247,6 @@ fn writer_process(data_dir: &Path, spec: &WriterSpec) -> Result<Vec<Commit>, Ben
         .args(["--count", &spec.count.to_string(), "--first-number", &spec.first_number.to_string()])
         .stdout(Stdio::piped())
         .spawn()?;
-    let mut commits = Vec::with_capacity(spec.count);
     if let Some(output) = child.stdout.take() {
         for line in BufReader::new(output).lines() {
             let line = line?;
@@ -231,13 +257,25 @@ fn writer_process(data_dir: &Path, spec: &WriterSpec) -> Result<Vec<Commit>, Ben
                 return Err(BenchError::Failed(format!("the writer said {line:?}")));
             };
             let index = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
-            commits.push((index(session), index(number), at));
+            tell((index(session), index(number), at));
         }
     }
     if !child.wait()?.success() {
         return Err(BenchError::Failed("the writer failed".to_owned()));
     }
-    Ok(commits)
+    Ok(())
+}
+
+/// How long it took until the row was read.
+fn read_latencies(reads: &ReadLog, commits: &[Commit]) -> Vec<Figure> {
+    let sessions: Vec<(String, u64)> =
+        commits.iter().map(|(session, _, at)| (world::session_id(*session), *at)).collect();
+    let mut latencies = reads.latencies(sessions.iter().map(|(session, at)| (session.as_str(), *at)));
+    latencies.sort_unstable();
+    vec![
+        figure("read_p50_us", percentile_us(&latencies, 0.50)),
+        figure("read_p99_us", percentile_us(&latencies, 0.99)),
+    ]
 }
 
 /// Waits until all commits were accepted; how long each took.
@@ -348,11 +386,11 @@ fn watch_idle(child: &mut std::process::Child) -> Result<Vec<Figure>, BenchError
     // The rest of the log is read, so that serve is never held up by it.
     std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
     let proc = PathBuf::from(format!("/proc/{}", child.id()));
-    let mut before = cpu_seconds(&proc)?;
+    let mut before = process::cpu_seconds(&proc)?;
     // Boot is over when a second costs next to nothing.
     for _ in 0..120 {
         std::thread::sleep(Duration::from_secs(1));
-        let now = cpu_seconds(&proc)?;
+        let now = process::cpu_seconds(&proc)?;
         let spent = now - std::mem::replace(&mut before, now);
         if spent < 0.05 {
             break;
@@ -360,27 +398,12 @@ fn watch_idle(child: &mut std::process::Child) -> Result<Vec<Figure>, BenchError
     }
     let started = Instant::now();
     std::thread::sleep(IDLE_WINDOW);
-    let cpu = cpu_seconds(&proc)? - before;
+    let cpu = process::cpu_seconds(&proc)? - before;
     let share = cpu / started.elapsed().as_secs_f64();
     Ok(vec![
-        figure("resident_mib", resident_mib(&proc)?),
+        figure("resident_mib", process::resident_mib(&proc)?),
         figure("cpu_percent_of_a_core", share * 100.0),
-        figure("descriptors", std::fs::read_dir(proc.join("fd"))?.count() as f64),
-        figure("threads", std::fs::read_dir(proc.join("task"))?.count() as f64),
+        figure("descriptors", process::descriptors(&proc)?),
+        figure("threads", process::threads(&proc)?),
     ])
-}
-
-fn cpu_seconds(proc: &Path) -> Result<f64, BenchError> {
-    let stat = std::fs::read_to_string(proc.join("stat"))?;
-    // The command in parentheses may hold spaces; utime and stime are the 12th and 13th fields after it.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
-    Ok((ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64)
-}
-
-fn resident_mib(proc: &Path) -> Result<f64, BenchError> {
-    let status = std::fs::read_to_string(proc.join("status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
-    let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse().unwrap_or(0.0);
-    Ok(kibibytes / 1024.0)
 }

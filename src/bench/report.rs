@@ -33,21 +33,20 @@ pub fn figure(name: &'static str, value: f64) -> Figure {
 /// Percentiles of latencies in nanoseconds, as figures in microseconds.
 pub fn percentiles(mut latencies_ns: Vec<u64>) -> Vec<Figure> {
     latencies_ns.sort_unstable();
-    let at = |share: f64| {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "an index within the vector"
-        )]
-        let index = ((latencies_ns.len() as f64 * share) as usize).min(latencies_ns.len().saturating_sub(1));
-        latencies_ns.get(index).map_or(f64::NAN, |ns| *ns as f64 / 1000.0)
-    };
+    let at = |share: f64| percentile_us(&latencies_ns, share);
     vec![
         figure("latency_p50_us", at(0.50)),
         figure("latency_p90_us", at(0.90)),
         figure("latency_p99_us", at(0.99)),
         figure("latency_max_us", at(1.0)),
     ]
+}
+
+/// One percentile in microseconds of sorted times in nanoseconds.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index within the slice")]
+pub fn percentile_us(sorted_ns: &[u64], share: f64) -> f64 {
+    let index = ((sorted_ns.len() as f64 * share) as usize).min(sorted_ns.len().saturating_sub(1));
+    sorted_ns.get(index).map_or(f64::NAN, |ns| *ns as f64 / 1000.0)
 }
 
 impl Report {

@@ -58,6 +58,9 @@ pub(super) async fn read(
         .await?;
     let Judgement { judged, unusable, imported, cursor, more, inbox_is_quiet, outbound } = judgement;
     crash_point!("rows_read");
+    if !judged.is_empty() {
+        slog::debug!(context.engine.logger, "rows read"; "session" => %context.session, "count" => judged.len());
+    }
     if cursor == progress.cursor && judged.is_empty() && unusable.is_empty() {
         return Ok(ReadReport { cursor, more, rows: Vec::new(), unusable: 0, inbox_is_quiet, outbound });
     }
