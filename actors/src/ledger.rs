@@ -12,6 +12,7 @@ use crate::settings::Durability;
 use crate::store::error::StoreError;
 use crate::store::ledger::{LedgerSync, LedgerTransaction, LedgerWriter};
 use crate::supervise::blocking::Blocking;
+use slog::Logger;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,8 @@ use tokio::sync::oneshot;
 
 /// Most operations in one transaction.
 const OPERATIONS_PER_TRANSACTION_MAX: usize = 2048;
+/// The log is copied into the database file after so many operations: about three pages each.
+const OPERATIONS_PER_CHECKPOINT: usize = 1000;
 /// Most other operations in a transaction with an outcome. Some, so that outcomes without end starve nobody.
 const OTHERS_BESIDE_OUTCOMES_MAX: usize = 64;
 
@@ -38,6 +41,16 @@ struct Shared {
     durability: Durability,
     sync: Arc<LedgerSync>,
     sync_state: Mutex<SyncState>,
+    checkpoints: Mutex<Checkpoints>,
+    logger: Logger,
+}
+
+/// When the log is copied into the database file.
+#[derive(Default)]
+struct Checkpoints {
+    /// Operations since the last one began.
+    operations: usize,
+    is_running: bool,
 }
 
 struct Queue {
@@ -121,12 +134,12 @@ where
 
 impl Ledger {
     /// Takes over the writing connection.
-    pub fn new(writer: LedgerWriter, durability: Durability) -> Self {
+    pub fn new(writer: LedgerWriter, durability: Durability, logger: Logger) -> Self {
         let sync = writer.sync_handle();
         let (outcomes, others) = (VecDeque::new(), VecDeque::new());
         let queue = Mutex::new(Queue { outcomes, others, writer: Some(writer) });
-        let sync_state = Mutex::default();
-        Self { shared: Arc::new(Shared { queue, durability, sync, sync_state }) }
+        let (sync_state, checkpoints) = (Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { queue, durability, sync, sync_state, checkpoints, logger }) }
     }
 
     /// Writes; when this returns, the record is in the kernel and survives `kill -9`.
@@ -236,7 +249,7 @@ impl Ledger {
 }
 
 impl Shared {
-    fn write_until_empty(&self, mut writer: LedgerWriter) {
+    fn write_until_empty(self: &Arc<Self>, mut writer: LedgerWriter) {
         loop {
             {
                 let mut queue = lock(&self.queue);
@@ -247,10 +260,32 @@ impl Shared {
             }
             let mut group = Group::default();
             let committed = self.commit(&mut writer, &mut group);
+            let count = group.operations.len();
             for operation in group.operations {
                 operation.answer(&committed);
             }
+            if committed.is_ok() {
+                self.checkpoint_after(count);
+            }
         }
+    }
+
+    /// Starts a checkpoint beside the writer when it is time for one: it takes syncs, for which no record is to wait.
+    fn checkpoint_after(self: &Arc<Self>, operations: usize) {
+        let mut checkpoints = lock(&self.checkpoints);
+        checkpoints.operations += operations;
+        if checkpoints.is_running || checkpoints.operations < OPERATIONS_PER_CHECKPOINT {
+            return;
+        }
+        *checkpoints = Checkpoints { operations: 0, is_running: true };
+        let shared = Arc::clone(self);
+        Blocking::start_dedicated(move || {
+            if let Err(error) = shared.sync.checkpoint() {
+                // The log grows until one succeeds.
+                slog::warn!(shared.logger, "the ledger's log was not copied"; "error" => %error);
+            }
+            lock(&shared.checkpoints).is_running = false;
+        });
     }
 
     fn commit(&self, writer: &mut LedgerWriter, group: &mut Group) -> Result<u64, LedgerError> {

@@ -1,10 +1,12 @@
 use super::*;
+use crate::model::ids::{AgentGroupId, SessionId};
+use crate::model::time::Timestamp;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 fn ledger() -> (tempfile::TempDir, Ledger) {
     let folder = tempfile::tempdir().unwrap();
     let writer = LedgerWriter::open(folder.path()).unwrap();
-    (folder, Ledger::new(writer, Durability::Process))
+    (folder, Ledger::new(writer, Durability::Process, slog::Logger::root(slog::Discard, slog::o!())))
 }
 
 /// Starts an operation that holds the writer until the returned gate is opened.
@@ -71,4 +73,27 @@ async fn outcomes_without_end_starve_nobody() {
     held.await.unwrap().unwrap();
     other.await.unwrap();
     outcomes.abort();
+}
+
+#[tokio::test]
+async fn the_log_is_copied_into_the_file_after_many_operations() {
+    let (folder, ledger) = ledger();
+    let size = || folder.path().join("nanorelay.db").metadata().unwrap().len();
+    let before = size();
+    for number in 0..OPERATIONS_PER_CHECKPOINT {
+        let session = SessionId::new(&format!("sess-{number}")).unwrap();
+        let group = AgentGroupId::new("ag-main").unwrap();
+        let now = Timestamp::from_ms(0);
+        ledger
+            .record(move |ledger| ledger.set_quarantine(&session, &group, Some("a reason"), now))
+            .await
+            .unwrap();
+    }
+    // It is copied beside the writer, which tells nobody.
+    let copied = async {
+        while size() == before {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), copied).await.expect("the log is copied");
 }

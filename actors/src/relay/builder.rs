@@ -167,7 +167,7 @@ impl RelayBuilder {
         let runtime = self.runtime.unwrap_or_else(|| Arc::new(NoRuntime::new(self.logger.clone())));
         let engine = Arc::new(Engine {
             data_dir: self.data_dir,
-            ledger: Ledger::new(writer, self.settings.durability),
+            ledger: Ledger::new(writer, self.settings.durability, self.logger.clone()),
             ledger_reader: reader,
             settings: self.settings,
             timezone,

@@ -45,6 +45,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Name of the ledger's file in the data directory.
 pub const LEDGER_FILE: &str = "nanorelay.db";
 
+/// The log begins anew at the latest when it has so many pages of 4 KiB.
+const LOG_PAGES_MAX: u32 = 8192;
+
 /// The connection that writes the ledger.
 pub struct LedgerWriter {
     connection: Connection,
@@ -79,12 +82,31 @@ impl LedgerSync {
         Ok(())
     }
 
-    fn begin_log_anew(&self) -> Result<(), StoreError> {
+    /// Copies the log into the database file, while records go on being written. When so much was written meanwhile that
+    /// the log would grow without end, they wait for the rest of it.
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        let connection = self.connect()?;
+        let logged: u32 = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1))?;
+        if logged > LOG_PAGES_MAX {
+            // Readers that take long keep it from beginning anew; the next call tries again.
+            connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
+    fn connect(&self) -> Result<Connection, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = Connection::open_with_flags(&self.ledger, flags)?;
-        connection.execute_batch("PRAGMA synchronous=FULL; PRAGMA busy_timeout=5000;")?;
+        connection.execute_batch(
+            "PRAGMA synchronous=FULL; PRAGMA busy_timeout=5000; PRAGMA wal_autocheckpoint=0;",
+        )?;
+        Ok(connection)
+    }
+
+    fn begin_log_anew(&self) -> Result<(), StoreError> {
+        let connection = self.connect()?;
         let is_busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
         if is_busy {
             let reason = "the log of nanorelay.db could not begin anew after a failed sync: it is in use";
@@ -139,8 +161,11 @@ impl LedgerWriter {
         Ok(Self { connection, sync: Arc::new(sync) })
     }
 
-    /// The means to sync what was committed, usable from another thread while this one goes on writing.
+    /// The means to sync what was committed, usable from another thread while this one goes on writing. Whoever takes it
+    /// calls [`LedgerSync::checkpoint`] too: commits do not any more, for it takes syncs.
     pub fn sync_handle(&self) -> Arc<LedgerSync> {
+        // Should it fail, for want of memory, commits go on doing it.
+        let _ = self.connection.execute_batch("PRAGMA wal_autocheckpoint=0");
         Arc::clone(&self.sync)
     }
 

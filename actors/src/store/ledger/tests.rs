@@ -310,6 +310,30 @@ mod operate;
 mod prune;
 
 #[test]
+fn the_log_is_copied_on_demand_and_begins_anew_when_it_is_large() {
+    let mut ledger = Fixture::new();
+    let sync = ledger.writer.sync_handle();
+    let log_size = |ledger: &Fixture| ledger.folder.path().join("nanorelay.db-wal").metadata().unwrap().len();
+    let fill = |ledger: &mut Fixture| {
+        let filler = "x".repeat(64_000);
+        for _ in 0..600 {
+            ledger.write(|transaction| {
+                let group = AgentGroupId::new("ag-main").unwrap();
+                transaction.set_quarantine(&session(), &group, Some(&filler), at(0))?;
+                transaction.set_quarantine(&session(), &group, None, at(0))
+            });
+        }
+    };
+    while log_size(&ledger) <= u64::from(LOG_PAGES_MAX) * 4096 {
+        fill(&mut ledger);
+    }
+    let large = log_size(&ledger);
+    sync.checkpoint().unwrap();
+    fill(&mut ledger);
+    assert_eq!(log_size(&ledger), large, "it is written from its beginning again");
+}
+
+#[test]
 fn after_a_failed_sync_the_log_begins_anew() {
     let mut ledger = Fixture::new();
     ledger.admit(&[admission("m1", 1)]);
