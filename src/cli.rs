@@ -4,6 +4,7 @@ mod bench;
 mod config;
 mod deliveries;
 mod demo;
+mod doctor;
 mod drain;
 mod lanes;
 mod ledger;
@@ -62,6 +63,8 @@ enum Command {
         #[command(subcommand)]
         command: ledger::LedgerCommand,
     },
+    /// Find what is wrong with a data directory, and how to mend it
+    Doctor(doctor::DoctorArgs),
     /// Print the metrics of a running host in the OpenMetrics text format
     Metrics(place::PlaceArgs),
     /// Send nothing of a tenant, channel, destination, session or lane until it is resumed
@@ -211,6 +214,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Sessions { command } => sessions::run(command),
         Command::Lanes { command } => lanes::run(command),
         Command::Ledger { command } => ledger::run(command),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Metrics(place) => metrics::run(&place),
         Command::Pause(args) => pauses::pause(args),
         Command::Resume(args) => pauses::resume(&args),

@@ -70,6 +70,7 @@ pub mod sweep;
 pub mod task_scheduler;
 
 pub mod clock;
+pub mod doctor;
 pub mod engine;
 pub mod ledger;
 pub mod limits;

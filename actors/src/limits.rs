@@ -61,6 +61,8 @@ pub const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 pub const PRUNE_AGE_MIN: Duration = Duration::from_secs(3600);
 /// How long a destination that the platform called gone (HTTP 410) is not tried again.
 pub const GONE_DESTINATION_REMEMBERED: Duration = Duration::from_secs(3600);
+/// Most sessions that the doctor names one by one, and most messages that it counts of a kind.
+pub const DOCTOR_FINDINGS_MAX: usize = 1000;
 
 /// The bounds that a user may set.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! `nanorelay drain` and `nanorelay config` as processes: output, exit codes, precedence.
 
 use crate::serve::configure;
-use crate::support::program::{PATIENCE, nanorelay};
+use crate::support::program::{Finished, PATIENCE, nanorelay};
 use crate::support::receiver::{Receiver, Reply};
 use crate::support::sink::Sink;
 use nanorelay_actors::testing::{DataDir, SessionSpec};
@@ -310,4 +310,35 @@ fn wrong_usage_is_told_apart() {
     }
     let version = nanorelay(&["--version"]).run().expect_code(0).stdout;
     assert_eq!(version, format!("nanorelay {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_doctor_names_what_is_wrong_and_how_to_mend_it() {
+    let data = DataDir::new();
+    let agent = data.session(SessionSpec::new("ag").chat("slack", "slack:C1"));
+    let doctor = |code| nanorelay(&["doctor", "--json"]).data(data.path()).run().expect_code(code);
+    let finding = |finished: &Finished, subject: &str| {
+        let findings = finished.json();
+        let mut findings = findings.as_array().expect("an array").iter();
+        findings.find(|finding| finding["subject"] == subject).cloned().unwrap_or_default()
+    };
+    let without_channel = doctor(3);
+    assert_eq!(finding(&without_channel, "configuration")["level"], "warning");
+    configure(&data, &Sink::table("*"));
+    let sound = doctor(0);
+    assert_eq!(finding(&sound, "host")["finding"], "does not run");
+    let mut host = nanorelay(&["serve"]).data(data.path()).start();
+    host.wait_for_log("ready");
+    std::fs::remove_file(agent.folder().join("outbound.db")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", agent.folder().join("outbound.db")).unwrap();
+    let broken = doctor(1);
+    let session = finding(&broken, &format!("session {}", agent.session_id()));
+    assert_eq!(
+        (session["level"].as_str(), session["remedy"].is_string()),
+        (Some("error"), true),
+        "{session}"
+    );
+    drop(host);
+    let text = nanorelay(&["doctor"]).data(data.path()).run().expect_code(1);
+    assert!(text.stdout.contains("error   session") && text.stdout.contains("\n        -> "), "{text:?}");
 }

@@ -1,0 +1,90 @@
+//! `nanorelay doctor`: what is wrong with a data directory, and how to mend it.
+
+use super::{Exit, Failure, json_rows, print};
+use crate::channels::plain_text::one_line;
+use crate::config::ConfigSources;
+use crate::control::client::{ClientError, ControlClient};
+use clap::Args;
+use nanorelay_actors::doctor::{Finding, Level, examine};
+use std::fmt::Write;
+use std::path::PathBuf;
+
+/// What `doctor` is told.
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// The folder that holds v2.db and v2-sessions/
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The configuration file; without it DIR/nanorelay.toml, if there is one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print a JSON array, one finding a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Looks and prints; 1 when something does not work, 3 when something should be looked at.
+pub(super) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
+    let mut findings = vec![configuration(args), host(args)];
+    findings.extend(examine(&args.data));
+    print(&if args.json { json_rows(&findings)? } else { text(&findings) })?;
+    match findings.iter().map(|finding| finding.level).max() {
+        Some(Level::Error) => Err(Failure::Failed("something does not work, see above".to_owned())),
+        Some(Level::Warning) => Ok(Exit::LeftOver),
+        _ => Ok(Exit::Done),
+    }
+}
+
+fn configuration(args: &DoctorArgs) -> Finding {
+    let sources = ConfigSources {
+        data_dir: Some(args.data.clone()),
+        file: args.config.clone(),
+        environment: std::env::vars_os().collect(),
+        flags: Vec::new(),
+    };
+    let subject = "configuration";
+    match sources.load() {
+        Ok(config) if config.channels.is_empty() => Finding::warning(
+            subject,
+            "no channel is configured: messages wait",
+            "add a [channels.<type>] table",
+        ),
+        Ok(config) => {
+            let file = config.file.map_or("defaults".to_owned(), |file| file.display().to_string());
+            Finding::ok(subject, format!("{file}, {} channels", config.channels.len()))
+        }
+        Err(errors) => {
+            Finding::error(subject, errors.to_string(), "correct it; `nanorelay config check` says more")
+        }
+    }
+}
+
+fn host(args: &DoctorArgs) -> Finding {
+    let subject = "host";
+    match ControlClient::connect(&args.data) {
+        Ok(_) => Finding::ok(subject, "runs and answers"),
+        Err(ClientError::NotRunning) => Finding::ok(subject, "does not run"),
+        Err(error) => Finding::error(
+            subject,
+            error.to_string(),
+            "look into its log; restart it if it does not come to itself",
+        ),
+    }
+}
+
+fn text(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for Finding { subject, level, finding, remedy } in findings {
+        let mark = match level {
+            Level::Ok => "ok     ",
+            Level::Warning => "warning",
+            Level::Error => "error  ",
+        };
+        // Names and reasons may come from an agent.
+        let _ = writeln!(text, "{mark} {}: {}", one_line(subject), one_line(finding));
+        if let Some(remedy) = remedy {
+            let _ = writeln!(text, "        -> {}", one_line(remedy));
+        }
+    }
+    text
+}
