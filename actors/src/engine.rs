@@ -22,11 +22,12 @@ use crate::ledger::Ledger;
 use crate::limits::{ACTIVATIONS_MAX, IDLE_HANDLES_MAX, REST_MARKS_PER_RECORD_MAX};
 use crate::model::error::ErrorClass;
 use crate::model::ids::{AgentGroupId, ChannelType, MessageId, SessionId};
+use crate::model::staleness::AgentState;
 use crate::model::tenant::Tenants;
 use crate::model::time::Timestamp;
-use crate::runtime::AgentRuntime;
+use crate::runtime::{AgentRuntime, AgentSession, Running};
 use crate::settings::Settings;
-use crate::store::central::{Central, CentralSnapshot};
+use crate::store::central::{Central, CentralSnapshot, ContainerStatus};
 use crate::store::error::StoreError;
 use crate::store::host_lock::HostLock;
 use crate::store::lease::SessionLeases;
@@ -156,6 +157,21 @@ impl Engine {
             .into_iter()
             .any(|name| self.holds.channel_blocked(name, now).is_some_and(|blocked| blocked.until.is_none()));
         self.channels.has_adapter_for(channel_type) && !is_paused
+    }
+
+    /// Whether an agent runs: what the runtime knows, else what `v2.db` says.
+    pub async fn agent_state(&self, agent: &AgentSession) -> AgentState {
+        match self.runtime.is_running(agent).await {
+            Running::Yes => AgentState::Running { since: None },
+            Running::No => AgentState::Stopped,
+            Running::Unknown => {
+                let snapshot = self.snapshot();
+                match snapshot.sessions.get(&agent.session_id).map(|session| session.container_status) {
+                    Some(ContainerStatus::Stopped) => AgentState::Stopped,
+                    Some(ContainerStatus::Running | ContainerStatus::Idle) | None => AgentState::Unknown,
+                }
+            }
+        }
     }
 
     /// A guard for a new life of an actor.

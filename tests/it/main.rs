@@ -10,6 +10,7 @@ mod faults;
 mod fixtures;
 mod hearing;
 mod holds;
+mod inbox;
 mod kill;
 mod lanes;
 mod ledger;

@@ -1,34 +1,33 @@
 //! The step that writes `inbound.db`: outcomes of deliveries, system actions, messages from other agents, all in
 //! one transaction.
 
-use super::messages::{AcceptError, AgentMessage};
+use super::accept;
+use super::messages::{AcceptError, InboxArrival};
 use super::step::{OwnedStore, StepContext, StepError};
-use crate::limits::{Limits, PROJECTIONS_PER_TRANSACTION_MAX};
-use crate::model::content;
+use crate::limits::{LAST_ACTIVE_STEP, Limits, PROJECTIONS_PER_TRANSACTION_MAX};
 use crate::model::error::ErrorClass;
-use crate::model::ids::{MessageId, PathComponent, SessionId};
+use crate::model::ids::{MessageId, derived_id};
 use crate::model::message::OutboundRow;
-use crate::model::route::AGENT_CHANNEL_TYPE;
 use crate::model::task::TaskChange;
 use crate::model::time::Timestamp;
 use crate::report::DeliveryState;
+use crate::store::arrivals::{self, Arrival, Enqueued};
 use crate::store::attachments;
 use crate::store::error::StoreError;
 use crate::store::inbound::{self, Insert, NewInbound, NewTask, ProjectedStatus, Projection, TaskUpdate};
-use crate::store::ledger::{Effect, Outcome, Unprojected};
+use crate::store::ledger::{Effect, InboxFiles, Outcome, Unprojected};
 use crate::store::session_store::{Adds, SessionStore};
 use crate::system_action::ActionReply;
 use crate::task_scheduler::PlannedAction;
 use rusqlite::Transaction;
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// What is to be written besides the outcomes that the ledger lists.
 pub(super) struct WriteRequest {
     /// System actions with what the task scheduler made of them.
     pub actions: Vec<(OutboundRow, PlannedAction)>,
-    /// Messages from other agents.
-    pub accepts: Vec<AgentMessage>,
+    /// Messages from other agents and from the application.
+    pub accepts: Vec<InboxArrival>,
 }
 
 /// What was written.
@@ -44,6 +43,8 @@ pub(super) struct WriteReport {
 struct Written {
     projected: Vec<(MessageId, DeliveryState)>,
     actions: Vec<(MessageId, Outcome)>,
+    /// Attachments that have their row now.
+    expected_files: Vec<InboxFiles>,
     more: bool,
 }
 
@@ -56,13 +57,8 @@ pub(super) async fn write(
 ) -> Result<WriteReport, StepError> {
     let now = context.engine.now();
     let WriteRequest { actions, accepts } = request;
-    let (accepts, replies): (Vec<_>, Vec<_>) = accepts.into_iter().map(AcceptWork::split).unzip();
-    let accepts = Arc::new(accepts);
-    let wake = !accepts.is_empty();
-    let inside = Arc::clone(&accepts);
-    let written = context
-        .with_store(store, move |store, context| write_all(store, context, &actions, &inside, now))
-        .await;
+    let (works, replies): (Vec<_>, Vec<_>) = accepts.into_iter().map(InboxArrival::split).unzip();
+    let written = write_in_order(context, store, actions, works, now).await;
     let (written, answers) = match written {
         Ok(written) => written,
         Err(error) => {
@@ -73,6 +69,7 @@ pub(super) async fn write(
         }
     };
     let settled_actions = written.actions.iter().map(|(id, _)| id.clone()).collect();
+    let wake = answers.iter().any(|answer| answer.as_ref().is_ok_and(|enqueued| enqueued.is_new));
     record(context, &written, now).await?;
     for ((reply, _token), answer) in replies.into_iter().zip(answers) {
         let _ = reply.send(answer);
@@ -80,13 +77,31 @@ pub(super) async fn write(
     Ok(WriteReport { settled_actions, more: written.more, wake })
 }
 
+/// Files first, and before them the ledger's note of them; then all rows in one transaction.
+async fn write_in_order(
+    context: &StepContext,
+    store: &mut Option<OwnedStore>,
+    actions: Vec<(OutboundRow, PlannedAction)>,
+    works: Vec<accept::AcceptWork>,
+    now: Timestamp,
+) -> Result<(Written, Answers), StepError> {
+    let accept::Prepared { accepts, expected_files } = accept::prepare(context, store, works).await?;
+    context
+        .with_store(store, move |store, context| {
+            let (written, answers) = write_all(store, context, &actions, accepts, now)?;
+            Ok((Written { expected_files, ..written }, answers))
+        })
+        .await
+}
+
 /// Tells the ledger what `inbound.db` now says.
 async fn record(context: &StepContext, written: &Written, now: Timestamp) -> Result<(), StepError> {
-    if written.projected.is_empty() && written.actions.is_empty() {
+    if written.projected.is_empty() && written.actions.is_empty() && written.expected_files.is_empty() {
         return Ok(());
     }
     let (session, projected, actions) =
         (context.session.clone(), written.projected.clone(), written.actions.clone());
+    let copied = written.expected_files.clone();
     context
         .engine
         .ledger
@@ -94,6 +109,7 @@ async fn record(context: &StepContext, written: &Written, now: Timestamp) -> Res
             for (message, outcome) in &actions {
                 ledger.finish(&session, message, outcome, now)?;
             }
+            ledger.forget_inbox_files(&session, &copied)?;
             ledger.mark_projected(&session, &projected)
         })
         .await?;
@@ -111,36 +127,42 @@ async fn record(context: &StepContext, written: &Written, now: Timestamp) -> Res
     Ok(())
 }
 
-type Answers = Vec<Result<(), AcceptError>>;
+type Answers = Vec<Result<Enqueued, AcceptError>>;
 
 fn write_all(
     store: &mut SessionStore,
     context: &StepContext,
     actions: &[(OutboundRow, PlannedAction)],
-    accepts: &[AcceptWork],
+    accepts: Vec<Result<Arrival, AcceptError>>,
     now: Timestamp,
 ) -> Result<(Written, Answers), StoreError> {
     let reader = &context.engine.ledger_reader;
     let unprojected = reader.unprojected(&context.session, PROJECTIONS_PER_TRANSACTION_MAX)?;
     let directory = Arc::clone(store.directory()?);
-    let mut answers: Answers = accepts.iter().map(|accept| accept.copy_files(context, &directory)).collect();
     let is_told_only = actions.is_empty()
         && accepts.is_empty()
         && unprojected.iter().all(|delivery| delivery.state == DeliveryState::Delivered);
+    let placed = accept::place(store, accepts)?;
     let adds = if is_told_only { Adds::Outcomes } else { Adds::Messages };
-    let written_actions = store.write(adds, |transaction| {
+    let (written_actions, answers) = store.write(adds, |transaction| {
         project(transaction, &unprojected, now)?;
-        for (accept, answer) in accepts.iter().zip(&mut answers) {
-            if answer.is_ok() {
-                accept.insert(transaction, now)?;
-            }
+        let mut answers = Answers::with_capacity(placed.len());
+        for placed in placed {
+            answers.push(match placed {
+                Ok(placed) => Ok(arrivals::insert(transaction, &placed, now)?),
+                Err(refusal) => Err(refusal),
+            });
         }
-        actions
+        let applied = actions
             .iter()
             .map(|(row, planned)| Ok((row.id.clone(), apply(transaction, row, planned, context, now)?)))
-            .collect::<Result<Vec<_>, StoreError>>()
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        Ok((applied, answers))
     })?;
     crash_point!("inbound_committed");
+    if answers.iter().flatten().any(|enqueued| enqueued.is_new) {
+        note_activity(context, now);
+    }
     // Only after the outcome is in the agent's own file may its attachments go.
     for delivery in unprojected.iter().filter(|delivery| delivery.has_files) {
         if delivery.state == DeliveryState::Delivered {
@@ -150,7 +172,23 @@ fn write_all(
     crash_point!("outbox_removed");
     let more = unprojected.len() == PROJECTIONS_PER_TRANSACTION_MAX;
     let projected = unprojected.into_iter().map(|delivery| (delivery.message_id, delivery.state)).collect();
-    Ok((Written { projected, actions: written_actions, more }, answers))
+    Ok((Written { projected, actions: written_actions, expected_files: Vec::new(), more }, answers))
+}
+
+/// Says in `v2.db` that the session is in use; not with every message, since each change of that file is read again.
+fn note_activity(context: &StepContext, now: Timestamp) {
+    let snapshot = context.engine.snapshot();
+    let known = snapshot.sessions.get(&context.session).and_then(|facts| facts.last_active);
+    if known.is_some_and(|known| now.since(known) < LAST_ACTIVE_STEP) {
+        return;
+    }
+    // The messages are written; a stale time harms nobody.
+    if let Err(error) = context.engine.central.touch_last_active(&context.session, now)
+        && context.engine.may_warn(&context.session)
+    {
+        slog::warn!(context.engine.logger, "last_active not written"; "session" => %context.session,
+            "error" => %error);
+    }
 }
 
 fn remove_outbox(
@@ -217,7 +255,7 @@ fn tell_held(
     let content = serde_json::json!({
         "type": "delivery_held", "messageId": message.as_str(), "seq": seq, "reason": reason,
     });
-    let id = derived_id("held", &[message.as_str(), &settled_at.as_ms().to_string()])?;
+    let id = notice_id("held", &[message.as_str(), &settled_at.as_ms().to_string()])?;
     let notice = NewInbound { content: content.to_string(), ..inbox_row(id, "system") };
     inbound::insert_message(transaction, &notice, now)?;
     Ok(())
@@ -236,7 +274,7 @@ fn tell_failure(
         "attempts": attempts,
     });
     // One notice per death: a message that is replayed and dies again is told again.
-    let id = derived_id("failed", &[message.as_str(), &settled_at.as_ms().to_string()])?;
+    let id = notice_id("failed", &[message.as_str(), &settled_at.as_ms().to_string()])?;
     let notice = NewInbound { content: content.to_string(), ..inbox_row(id, "system") };
     inbound::insert_message(transaction, &notice, now)?;
     Ok(())
@@ -392,99 +430,6 @@ fn inbox_row(id: MessageId, kind: &str) -> NewInbound {
     }
 }
 
-/// A short id that is always the same for the same parts, however long or odd these are.
-fn derived_text(prefix: &str, parts: &[&str]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part);
-        hash.update([0]);
-    }
-    format!("{prefix}-{}", &format!("{:x}", hash.finalize())[..24])
-}
-
-fn derived_id(prefix: &str, parts: &[&str]) -> Result<MessageId, StoreError> {
-    MessageId::new(&derived_text(prefix, parts)).map_err(|error| StoreError::Limit(error.to_string()))
-}
-
-/// The id that a message gets in the inbox of the agent that it is for.
-pub(super) fn agent_inbox_id(source: &SessionId, message: &MessageId) -> String {
-    derived_text("a2a", &[source.as_str(), message.as_str()])
-}
-
-/// A message from another agent without the means to answer it.
-struct AcceptWork {
-    inbox_id: String,
-    source_session: SessionId,
-    source_group: crate::model::ids::AgentGroupId,
-    source_message: MessageId,
-    content: Arc<str>,
-    files: Arc<[String]>,
-}
-
-type Reply =
-    (tokio::sync::oneshot::Sender<Result<(), AcceptError>>, crate::supervise::activity::ActivityToken);
-
-impl AcceptWork {
-    fn split(message: AgentMessage) -> (Self, Reply) {
-        let AgentMessage { source_session, source_group, source_message, content, files, reply, _token } =
-            message;
-        // Derived from the source, so that a repeated hand-over writes no second row.
-        let inbox_id = agent_inbox_id(&source_session, &source_message);
-        (Self { inbox_id, source_session, source_group, source_message, content, files }, (reply, _token))
-    }
-
-    /// Copies the declared files from the source's outbox into this session's inbox.
-    fn copy_files(
-        &self,
-        context: &StepContext,
-        directory: &crate::store::session_dir::SessionDir,
-    ) -> Result<(), AcceptError> {
-        if self.files.is_empty() {
-            return Ok(());
-        }
-        let limits = &context.engine.settings.limits;
-        let refused = |name: &str, reason: &dyn std::fmt::Display| {
-            AcceptError::Attachment(format!("attachment {name:?}: {reason}"))
-        };
-        if self.files.len() > limits.attachments_max {
-            let reason = format!("{} attachments, the limit is {}", self.files.len(), limits.attachments_max);
-            return Err(AcceptError::Attachment(reason));
-        }
-        let source = context
-            .engine
-            .sessions_root
-            .session(&self.source_group, &self.source_session)
-            .map_err(|error| AcceptError::Unavailable(error.to_string()))?;
-        let inbox_folder = PathComponent::new(&self.inbox_id).map_err(|error| refused("", &error))?;
-        let mut total = 0;
-        for declared in self.files.iter() {
-            limits.check_attachment_name(declared).map_err(AcceptError::Attachment)?;
-            let name = PathComponent::new(declared).map_err(|error| refused(declared, &error))?;
-            let folder = self.source_message.path_component().map_err(|error| refused(declared, &error))?;
-            let (file, size) = attachments::open_outbox_file(&source, &folder, &name)
-                .map_err(|error| refused(declared, &error))?;
-            total += size;
-            if size > limits.attachment_bytes_max || total > limits.attachments_total_bytes_max {
-                return Err(refused(declared, &"the attachments are too large"));
-            }
-            attachments::copy_into_inbox(directory, &inbox_folder, &name, &file, size)
-                .map_err(|error| AcceptError::Unavailable(error.to_string()))?;
-        }
-        Ok(())
-    }
-
-    fn insert(&self, transaction: &Transaction<'_>, now: Timestamp) -> Result<(), StoreError> {
-        let id = MessageId::new(&self.inbox_id).map_err(|error| StoreError::Limit(error.to_string()))?;
-        let row = NewInbound {
-            trigger: true,
-            platform_id: Some(self.source_group.to_string()),
-            channel_type: Some(AGENT_CHANNEL_TYPE.to_owned()),
-            content: content::forwarded_to_agent(&self.content, &self.files, &self.inbox_id),
-            source_session_id: Some(self.source_session.clone()),
-            ..inbox_row(id, "chat")
-        };
-        // A duplicate is the same message handed over twice: it has arrived.
-        inbound::insert_message(transaction, &row, now)?;
-        Ok(())
-    }
+fn notice_id(prefix: &str, parts: &[&str]) -> Result<MessageId, StoreError> {
+    MessageId::new(&derived_id(prefix, parts)).map_err(|error| StoreError::Limit(error.to_string()))
 }
