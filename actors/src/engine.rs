@@ -2,6 +2,7 @@
 
 pub(crate) mod control;
 pub mod directory;
+pub mod failure_wakes;
 pub mod file_marks;
 pub mod hints;
 pub mod holds;
@@ -12,6 +13,7 @@ pub mod warnings;
 use crate::channel::account::ChannelAccounts;
 use crate::clock::SharedClock;
 use crate::engine::directory::Directory;
+use crate::engine::failure_wakes::FailureWakes;
 use crate::engine::file_marks::FileMarks;
 use crate::engine::hints::Hints;
 use crate::engine::holds::Holds;
@@ -86,6 +88,8 @@ pub struct Engine {
     pub statistics: Statistics,
     /// Bounds what one session has logged.
     pub warnings: Warnings,
+    /// Bounds how often failures wake one session's agent.
+    pub failure_wakes: FailureWakes,
     /// Bounds the attachments that one session sends at a time.
     pub attachments: AttachmentQuota,
     /// Adds up the tasks of each agent group.

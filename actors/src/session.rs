@@ -8,6 +8,7 @@ mod accept;
 mod agent_lane;
 mod judge;
 pub mod messages;
+mod notices;
 mod open;
 mod outbox;
 mod planning;

@@ -27,4 +27,5 @@ mod supervision;
 mod support;
 mod tasks;
 mod trouble;
+mod wake_on_failure;
 mod webhook;

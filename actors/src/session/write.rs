@@ -3,10 +3,11 @@
 
 use super::accept;
 use super::messages::{AcceptError, InboxArrival};
+use super::notices::Notices;
 use super::step::{OwnedStore, StepContext, StepError};
 use crate::limits::{LAST_ACTIVE_STEP, Limits, PROJECTIONS_PER_TRANSACTION_MAX};
 use crate::model::error::ErrorClass;
-use crate::model::ids::{MessageId, derived_id};
+use crate::model::ids::MessageId;
 use crate::model::message::OutboundRow;
 use crate::model::task::TaskChange;
 use crate::model::time::Timestamp;
@@ -46,6 +47,7 @@ struct Written {
     /// Attachments that have their row now.
     expected_files: Vec<InboxFiles>,
     more: bool,
+    wake: bool,
 }
 
 /// Writes, then tells the ledger and the askers. On an error nothing is lost: the ledger still lists the
@@ -69,12 +71,11 @@ pub(super) async fn write(
         }
     };
     let settled_actions = written.actions.iter().map(|(id, _)| id.clone()).collect();
-    let wake = answers.iter().any(|answer| answer.as_ref().is_ok_and(|enqueued| enqueued.is_new));
     record(context, &written, now).await?;
     for ((reply, _token), answer) in replies.into_iter().zip(answers) {
         let _ = reply.send(answer);
     }
-    Ok(WriteReport { settled_actions, more: written.more, wake })
+    Ok(WriteReport { settled_actions, more: written.more, wake: written.wake })
 }
 
 /// Files first, and before them the ledger's note of them; then all rows in one transaction.
@@ -143,9 +144,10 @@ fn write_all(
         && accepts.is_empty()
         && unprojected.iter().all(|delivery| delivery.state == DeliveryState::Delivered);
     let placed = accept::place(store, accepts)?;
+    let notices = Notices::new(context, now);
     let adds = if is_told_only { Adds::Outcomes } else { Adds::Messages };
     let (written_actions, answers) = store.write(adds, |transaction| {
-        project(transaction, &unprojected, now)?;
+        project(transaction, &unprojected, &notices)?;
         let mut answers = Answers::with_capacity(placed.len());
         for placed in placed {
             answers.push(match placed {
@@ -155,12 +157,14 @@ fn write_all(
         }
         let applied = actions
             .iter()
-            .map(|(row, planned)| Ok((row.id.clone(), apply(transaction, row, planned, context, now)?)))
+            .map(|(row, planned)| Ok((row.id.clone(), apply(transaction, row, planned, context, &notices)?)))
             .collect::<Result<Vec<_>, StoreError>>()?;
         Ok((applied, answers))
     })?;
     crash_point!("inbound_committed");
-    if answers.iter().flatten().any(|enqueued| enqueued.is_new) {
+    let is_told = notices.note_wake(context);
+    let has_arrivals = answers.iter().flatten().any(|enqueued| enqueued.is_new);
+    if has_arrivals {
         note_activity(context, now);
     }
     // Only after the outcome is in the agent's own file may its attachments go.
@@ -172,7 +176,8 @@ fn write_all(
     crash_point!("outbox_removed");
     let more = unprojected.len() == PROJECTIONS_PER_TRANSACTION_MAX;
     let projected = unprojected.into_iter().map(|delivery| (delivery.message_id, delivery.state)).collect();
-    Ok((Written { projected, actions: written_actions, expected_files: Vec::new(), more }, answers))
+    let wake = is_told || has_arrivals;
+    Ok((Written { projected, actions: written_actions, expected_files: Vec::new(), more, wake }, answers))
 }
 
 /// Says in `v2.db` that the session is in use; not with every message, since each change of that file is read again.
@@ -210,7 +215,7 @@ fn remove_outbox(
 fn project(
     transaction: &Transaction<'_>,
     unprojected: &[Unprojected],
-    now: Timestamp,
+    notices: &Notices<'_>,
 ) -> Result<(), StoreError> {
     // A held message is neither delivered nor failed; its agent is only told.
     let outcomes: Vec<Projection> = unprojected
@@ -233,50 +238,14 @@ fn project(
         match delivery.state {
             DeliveryState::Dead => {
                 let facts = (delivery.seq, delivery.attempts, reason);
-                tell_failure(transaction, message, facts, settled_at, now)?;
+                notices.failed(transaction, message, facts, settled_at)?;
             }
             DeliveryState::Held => {
-                tell_held(transaction, message, (delivery.seq, reason), settled_at, now)?;
+                notices.held(transaction, message, (delivery.seq, reason), settled_at)?;
             }
             _ => {}
         }
     }
-    Ok(())
-}
-
-/// Leaves a notice that a message waits for an operator, and that later ones of its kind will too.
-fn tell_held(
-    transaction: &Transaction<'_>,
-    message: &MessageId,
-    (seq, reason): (i64, &str),
-    settled_at: Timestamp,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let content = serde_json::json!({
-        "type": "delivery_held", "messageId": message.as_str(), "seq": seq, "reason": reason,
-    });
-    let id = notice_id("held", &[message.as_str(), &settled_at.as_ms().to_string()])?;
-    let notice = NewInbound { content: content.to_string(), ..inbox_row(id, "system") };
-    inbound::insert_message(transaction, &notice, now)?;
-    Ok(())
-}
-
-/// Leaves a notice in the agent's inbox. It is context only: it wakes nobody.
-fn tell_failure(
-    transaction: &Transaction<'_>,
-    message: &MessageId,
-    (seq, attempts, reason): (i64, u32, &str),
-    settled_at: Timestamp,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let content = serde_json::json!({
-        "type": "delivery_failed", "messageId": message.as_str(), "seq": seq, "reason": reason,
-        "attempts": attempts,
-    });
-    // One notice per death: a message that is replayed and dies again is told again.
-    let id = notice_id("failed", &[message.as_str(), &settled_at.as_ms().to_string()])?;
-    let notice = NewInbound { content: content.to_string(), ..inbox_row(id, "system") };
-    inbound::insert_message(transaction, &notice, now)?;
     Ok(())
 }
 
@@ -285,8 +254,9 @@ fn apply(
     row: &OutboundRow,
     planned: &PlannedAction,
     context: &StepContext,
-    now: Timestamp,
+    notices: &Notices<'_>,
 ) -> Result<Outcome, StoreError> {
+    let now = notices.now;
     let done = Outcome::Done { effect: Effect::Applied, platform_message_id: None, projected: true };
     // The host died after this transaction and before the ledger knew of it.
     match inbound::delivered_status(transaction, &row.id)? {
@@ -303,7 +273,7 @@ fn apply(
     let (status, outcome) = match applied {
         Ok(()) => (ProjectedStatus::Delivered, done),
         Err(reason) => {
-            tell_failure(transaction, &row.id, (row.seq, 0, &reason), now, now)?;
+            notices.failed(transaction, &row.id, (row.seq, 0, &reason), now)?;
             let class = ErrorClass::ActionRefused;
             (ProjectedStatus::Failed, Outcome::Dead { class, reason, attempted: false, projected: true })
         }
@@ -413,7 +383,7 @@ fn insert_reply(
 }
 
 /// A row for the agent's inbox that wakes nobody and answers to no chat.
-fn inbox_row(id: MessageId, kind: &str) -> NewInbound {
+pub(super) fn inbox_row(id: MessageId, kind: &str) -> NewInbound {
     NewInbound {
         id,
         kind: kind.to_owned(),
@@ -428,8 +398,4 @@ fn inbox_row(id: MessageId, kind: &str) -> NewInbound {
         content: String::new(),
         source_session_id: None,
     }
-}
-
-fn notice_id(prefix: &str, parts: &[&str]) -> Result<MessageId, StoreError> {
-    MessageId::new(&derived_id(prefix, parts)).map_err(|error| StoreError::Limit(error.to_string()))
 }
