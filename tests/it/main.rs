@@ -3,6 +3,7 @@
 mod actions;
 mod agents;
 mod cli;
+mod conformance;
 mod deliveries;
 mod demo;
 mod edits;
