@@ -4,7 +4,9 @@ use crate::support::host::TestHost;
 use crate::support::takeover::{assert_can_be_taken_over, assert_compact_json, assert_seqs_unique};
 use crate::support::wait::settled;
 use crate::support::waker::Waker;
-use nanorelay_actors::inbox::{EnqueueError, Enqueued, InboxMessage, MessageOrigin};
+use nanorelay_actors::inbox::{
+    AttachmentContent, EnqueueError, Enqueued, InboxAttachment, InboxMessage, MessageOrigin,
+};
 use nanorelay_actors::limits::Limits;
 use nanorelay_actors::model::ids::SessionId;
 use nanorelay_actors::model::time::Timestamp;
@@ -219,6 +221,32 @@ async fn a_hostile_inbox_folder_is_refused_until_it_is_put_right() {
     let photo = agent.folder().join("inbox/m-1/photo.png");
     assert!(photo.symlink_metadata().unwrap().is_file());
     assert_eq!(fs::read_to_string(photo).unwrap(), "picture");
+}
+
+#[actix_rt::test]
+async fn a_file_that_has_become_shorter_leaves_nothing_and_the_others_go_on() {
+    let data = DataDir::new();
+    let agent = session(&data);
+    let relay = TestHost::new(data.path()).start().await;
+    settled(&relay).await;
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(1000).unwrap();
+    let shorter = file.try_clone().unwrap();
+    let mut message = InboxMessage::text("see").id("m-1").attach("a.txt", *b"whole");
+    let content = AttachmentContent::File(Arc::new(file));
+    message.attachments.push(InboxAttachment { name: "b.bin".to_owned(), content });
+    // Its size is taken when it is enqueued; it is read when it is written.
+    let first = send(&relay, message);
+    let second = send(&relay, InboxMessage::text("whole").id("m-2").attach("c.txt", *b"whole"));
+    let shorten = async { shorter.set_len(10).unwrap() };
+    let (first, second, ()) = tokio::join!(first, second, shorten);
+    assert!(first.unwrap_err().to_string().contains("cannot copy to inbox/m-1/b.bin"));
+    assert!(second.unwrap().is_new);
+    settled(&relay).await;
+    assert_eq!(names(&agent, "inbox"), ["m-2"]);
+    assert_eq!(agent.messages_in().len(), 1);
+    assert!(relay.quarantined().await.unwrap().is_empty());
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
 }
 
 #[actix_rt::test]

@@ -254,6 +254,8 @@ impl SessionActor {
         if report.wake || !report.settled_actions.is_empty() {
             self.todo.upkeep = Upkeep::Yes;
         }
+        // The survey removes them.
+        self.todo.survey |= report.has_leftovers;
         if report.more {
             self.note_projections(1, ctx);
             self.todo.projections_are_due = true;

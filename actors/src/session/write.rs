@@ -39,6 +39,8 @@ pub(super) struct WriteReport {
     pub more: bool,
     /// Whether the agent has something new that should wake it.
     pub wake: bool,
+    /// Whether attachments are left in the inbox that no row names.
+    pub has_leftovers: bool,
 }
 
 struct Written {
@@ -46,6 +48,8 @@ struct Written {
     actions: Vec<(MessageId, Outcome)>,
     /// Attachments that have their row now.
     expected_files: Vec<InboxFiles>,
+    /// Whether attachments are left that got none.
+    has_leftovers: bool,
     more: bool,
     wake: bool,
 }
@@ -75,7 +79,8 @@ pub(super) async fn write(
     for ((reply, _token), answer) in replies.into_iter().zip(answers) {
         let _ = reply.send(answer);
     }
-    Ok(WriteReport { settled_actions, more: written.more, wake: written.wake })
+    let Written { more, wake, has_leftovers, .. } = written;
+    Ok(WriteReport { settled_actions, more, wake, has_leftovers })
 }
 
 /// Files first, and before them the ledger's note of them; then all rows in one transaction.
@@ -90,7 +95,12 @@ async fn write_in_order(
     context
         .with_store(store, move |store, context| {
             let (written, answers) = write_all(store, context, &actions, accepts, now)?;
-            Ok((Written { expected_files, ..written }, answers))
+            let has_row = |files: &InboxFiles| {
+                let id = files.message_id.as_str();
+                answers.iter().flatten().any(|enqueued| enqueued.message_id == id)
+            };
+            let (expected_files, left) = expected_files.into_iter().partition::<Vec<_>, _>(has_row);
+            Ok((Written { expected_files, has_leftovers: !left.is_empty(), ..written }, answers))
         })
         .await
 }
@@ -177,7 +187,15 @@ fn write_all(
     let more = unprojected.len() == PROJECTIONS_PER_TRANSACTION_MAX;
     let projected = unprojected.into_iter().map(|delivery| (delivery.message_id, delivery.state)).collect();
     let wake = is_told || has_arrivals;
-    Ok((Written { projected, actions: written_actions, expected_files: Vec::new(), more, wake }, answers))
+    let written = Written {
+        projected,
+        actions: written_actions,
+        expected_files: Vec::new(),
+        has_leftovers: false,
+        more,
+        wake,
+    };
+    Ok((written, answers))
 }
 
 /// Says in `v2.db` that the session is in use; not with every message, since each change of that file is read again.

@@ -158,11 +158,15 @@ pub fn insert(tx: &Transaction<'_>, placed: &Placed, now: Timestamp) -> Result<E
     })
 }
 
-/// Removes files that were copied for a row that did not come. Files whose row is there stay.
+/// Removes files that were copied for a row that did not come. Files whose row is there stay, and so does what the agent
+/// has put in the place of ours.
 pub fn clear_leftovers(store: &mut SessionStore, expected: &[InboxFiles]) -> Result<(), StoreError> {
     for InboxFiles { message_id, folder } in expected {
         if inbound::find_message(store.inbound()?, message_id)?.is_none() {
-            attachments::remove_inbox(store.directory()?, folder)?;
+            match attachments::remove_inbox(store.directory()?, folder) {
+                Ok(()) | Err(StoreError::Refused { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(())
