@@ -2,20 +2,20 @@
 
 use super::step::StepContext;
 use super::write::inbox_row;
-use crate::model::ids::{AgentGroupId, MessageId, derived_id};
+use crate::model::ids::{MessageId, derived_id};
 use crate::model::route::AGENT_CHANNEL_TYPE;
 use crate::model::time::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::inbound::{self, NewInbound};
 use rusqlite::Transaction;
 use serde_json::json;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 
 /// The notices of one transaction.
 pub(super) struct Notices<'a> {
-    group: &'a AgentGroupId,
-    /// Whether a failure wakes the agent.
-    wakes: bool,
+    context: &'a StepContext,
+    /// Whether a failure wakes the agent; not asked before there is one.
+    wakes: OnceCell<bool>,
     /// Whether one has been written that does.
     has_woken: Cell<bool>,
     pub now: Timestamp,
@@ -23,16 +23,21 @@ pub(super) struct Notices<'a> {
 
 impl<'a> Notices<'a> {
     pub fn new(context: &'a StepContext, now: Timestamp) -> Self {
-        let (engine, group) = (&context.engine, &context.group);
-        let is_wanted = engine.tenants.of(group).wake_on_failure.unwrap_or(engine.settings.wake_on_failure);
-        let wakes = is_wanted && engine.failure_wakes.may_wake(&context.session, now);
-        Self { group, wakes, has_woken: Cell::new(false), now }
+        Self { context, wakes: OnceCell::new(), has_woken: Cell::new(false), now }
+    }
+
+    fn wakes(&self) -> bool {
+        let StepContext { engine, session, group } = self.context;
+        *self.wakes.get_or_init(|| {
+            engine.tenants.of(group).wake_on_failure.unwrap_or(engine.settings.wake_on_failure)
+                && engine.failure_wakes.may_wake(session, self.now)
+        })
     }
 
     /// Takes note that the transaction is committed; whether a notice in it wakes the agent.
-    pub fn note_wake(&self, context: &StepContext) -> bool {
+    pub fn note_wake(&self) -> bool {
         if self.has_woken.get() {
-            context.engine.failure_wakes.woken(&context.session, self.now);
+            self.context.engine.failure_wakes.woken(&self.context.session, self.now);
         }
         self.has_woken.get()
     }
@@ -52,7 +57,7 @@ impl<'a> Notices<'a> {
         });
         // One notice per death: a message that is replayed and dies again is told again.
         let id = notice_id("failed", message, settled_at)?;
-        let notice = if self.wakes {
+        let notice = if self.wakes() {
             self.has_woken.set(true);
             content["text"] = format!("Message #{seq} was not delivered: {reason}").into();
             content["sender"] = "system".into();
@@ -60,7 +65,7 @@ impl<'a> Notices<'a> {
             NewInbound {
                 trigger: true,
                 channel_type: Some(AGENT_CHANNEL_TYPE.to_owned()),
-                platform_id: Some(self.group.to_string()),
+                platform_id: Some(self.context.group.to_string()),
                 ..inbox_row(id, "chat")
             }
         } else {

@@ -172,7 +172,7 @@ fn write_all(
         Ok((applied, answers))
     })?;
     crash_point!("inbound_committed");
-    let is_told = notices.note_wake(context);
+    let is_told = notices.note_wake();
     let has_arrivals = answers.iter().flatten().any(|enqueued| enqueued.is_new);
     if has_arrivals {
         note_activity(context, now);
