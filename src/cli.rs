@@ -11,6 +11,7 @@ mod ledger;
 mod metrics;
 mod pauses;
 mod place;
+mod questions;
 mod running;
 mod serve;
 mod sessions;
@@ -48,10 +49,15 @@ enum Command {
         #[command(subcommand)]
         command: deliveries::DeliveriesCommand,
     },
-    /// List sessions, and release those that cannot be served, on a running or a stopped host
+    /// List and make sessions, write to their agents, release those that cannot be served; on a running or a stopped host
     Sessions {
         #[command(subcommand)]
         command: sessions::SessionsCommand,
+    },
+    /// List and answer the questions that agents ask, on a running or a stopped host
+    Questions {
+        #[command(subcommand)]
+        command: questions::QuestionsCommand,
     },
     /// List lanes, and let those go on that wait for a message that fails, on a running or a stopped host
     Lanes {
@@ -212,6 +218,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Drain(args) => drain::run(&args),
         Command::Deliveries { command } => deliveries::run(command),
         Command::Sessions { command } => sessions::run(command),
+        Command::Questions { command } => questions::run(command),
         Command::Lanes { command } => lanes::run(command),
         Command::Ledger { command } => ledger::run(command),
         Command::Doctor(args) => doctor::run(&args),

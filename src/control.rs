@@ -1,10 +1,12 @@
 //! Commands against a running host: a Unix socket in the data directory.
 //!
-//! A connection carries one request, a line of JSON, and its answer, one or more lines of JSON. Only the user
+//! A connection carries one request, a line of JSON (behind the line of a message for an agent come its bytes), and its
+//! answer, one or more lines of JSON. Only the user
 //! who runs the host can connect.
 
 pub mod client;
 pub mod protocol;
+pub mod send;
 pub mod socket;
 
 use rustix::fd::{AsRawFd, OwnedFd};

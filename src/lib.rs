@@ -50,4 +50,6 @@ mod documentation {
     struct Readme;
     #[doc = include_str!("../docs/custom-actions.md")]
     struct CustomActions;
+    #[doc = include_str!("../docs/messages-for-agents.md")]
+    struct MessagesForAgents;
 }

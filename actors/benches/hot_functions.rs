@@ -90,7 +90,12 @@ fn ready_lanes() -> (ReadyLanes, Vec<Arc<Tenant>>) {
     let tenants: Vec<_> = (0..100)
         .map(|number| {
             let name = TenantName::new(&format!("tenant-{number}")).expect("a name");
-            Arc::new(Tenant { name, weight: 1 + number % 3, in_flight_max: usize::MAX })
+            Arc::new(Tenant {
+                name,
+                weight: 1 + number % 3,
+                in_flight_max: usize::MAX,
+                wake_on_failure: false,
+            })
         })
         .collect();
     for number in 0..1000 {

@@ -2,6 +2,7 @@
 
 pub(crate) mod control;
 pub mod directory;
+pub mod failure_wakes;
 pub mod file_marks;
 pub mod hints;
 pub mod holds;
@@ -12,6 +13,7 @@ pub mod warnings;
 use crate::channel::account::ChannelAccounts;
 use crate::clock::SharedClock;
 use crate::engine::directory::Directory;
+use crate::engine::failure_wakes::FailureWakes;
 use crate::engine::file_marks::FileMarks;
 use crate::engine::hints::Hints;
 use crate::engine::holds::Holds;
@@ -22,11 +24,12 @@ use crate::ledger::Ledger;
 use crate::limits::{ACTIVATIONS_MAX, IDLE_HANDLES_MAX, REST_MARKS_PER_RECORD_MAX};
 use crate::model::error::ErrorClass;
 use crate::model::ids::{AgentGroupId, ChannelType, MessageId, SessionId};
+use crate::model::staleness::AgentState;
 use crate::model::tenant::Tenants;
 use crate::model::time::Timestamp;
-use crate::runtime::AgentRuntime;
+use crate::runtime::{AgentRuntime, AgentSession, Running};
 use crate::settings::Settings;
-use crate::store::central::{Central, CentralSnapshot};
+use crate::store::central::{Central, CentralSnapshot, ContainerStatus};
 use crate::store::error::StoreError;
 use crate::store::host_lock::HostLock;
 use crate::store::lease::SessionLeases;
@@ -85,6 +88,8 @@ pub struct Engine {
     pub statistics: Statistics,
     /// Bounds what one session has logged.
     pub warnings: Warnings,
+    /// Bounds how often failures wake one session's agent.
+    pub failure_wakes: FailureWakes,
     /// Bounds the attachments that one session sends at a time.
     pub attachments: AttachmentQuota,
     /// Adds up the tasks of each agent group.
@@ -156,6 +161,21 @@ impl Engine {
             .into_iter()
             .any(|name| self.holds.channel_blocked(name, now).is_some_and(|blocked| blocked.until.is_none()));
         self.channels.has_adapter_for(channel_type) && !is_paused
+    }
+
+    /// Whether an agent runs: what the runtime knows, else what `v2.db` says.
+    pub async fn agent_state(&self, agent: &AgentSession) -> AgentState {
+        match self.runtime.is_running(agent).await {
+            Running::Yes => AgentState::Running { since: None },
+            Running::No => AgentState::Stopped,
+            Running::Unknown => {
+                let snapshot = self.snapshot();
+                match snapshot.sessions.get(&agent.session_id).map(|session| session.container_status) {
+                    Some(ContainerStatus::Stopped) => AgentState::Stopped,
+                    Some(ContainerStatus::Running | ContainerStatus::Idle) | None => AgentState::Unknown,
+                }
+            }
+        }
     }
 
     /// A guard for a new life of an actor.

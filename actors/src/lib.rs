@@ -72,6 +72,7 @@ pub mod task_scheduler;
 pub mod clock;
 pub mod doctor;
 pub mod engine;
+pub mod inbox;
 pub mod ledger;
 pub mod limits;
 pub mod model;

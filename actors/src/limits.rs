@@ -38,6 +38,18 @@ pub const AGENT_RATE_WINDOW: Duration = Duration::from_secs(60);
 pub const OVERFLOW_RESCAN_INTERVAL: Duration = Duration::from_secs(5);
 /// Messages waiting in an actor's mailbox before senders are told that it is full.
 pub const MAILBOX_CAPACITY: usize = 4096;
+/// Messages for one session's inbox that wait to be written. More are refused; their senders come again.
+pub const ARRIVALS_WAITING_MAX: usize = 1024;
+/// Content and attachments of those messages, in bytes. One message may always wait.
+pub const ARRIVALS_WAITING_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Messages written to one session's inbox in one transaction.
+pub const ARRIVALS_PER_TRANSACTION_MAX: usize = 256;
+/// Content and attachments above which a message is the last one of its transaction, in bytes.
+pub const ARRIVAL_BATCH_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// The least time between two wakes of one session's agent because its messages failed.
+pub const FAILURE_WAKE_INTERVAL: Duration = Duration::from_secs(300);
+/// How old a session's `last_active` may get while messages arrive.
+pub const LAST_ACTIVE_STEP: Duration = Duration::from_secs(60);
 /// Outcomes written to one session's `inbound.db` in one transaction.
 pub const PROJECTIONS_PER_TRANSACTION_MAX: usize = 256;
 /// How long an outcome may wait for others before it is projected. Agents see it at most 250 ms late.

@@ -5,10 +5,10 @@ mod watch;
 
 use crate::engine::Engine;
 use crate::engine::directory::LivingSession;
-use crate::limits::MAILBOX_CAPACITY;
+use crate::limits::{ARRIVALS_WAITING_MAX, MAILBOX_CAPACITY};
 use crate::model::ids::{AgentGroupId, SessionId};
 use crate::session::SessionActor;
-use crate::session::messages::{Accept, AgentMessage, Look, LookReason, Retire};
+use crate::session::messages::{Accept, InboxArrival, Look, LookReason, Retire};
 use crate::store::central::{CentralSnapshot, ContainerStatus, SessionStatus};
 use crate::supervise::activity::ActivityToken;
 use crate::supervise::exit_guard::{ActorName, ExitGuard};
@@ -55,7 +55,7 @@ struct Entry {
 #[derive(Debug)]
 enum Forward {
     Look(LookReason, ActivityToken),
-    Accept(AgentMessage),
+    Accept(InboxArrival),
 }
 
 /// Look at sessions that are due, from the task scheduler.
@@ -66,12 +66,12 @@ pub(crate) struct SessionsDue {
     pub _token: ActivityToken,
 }
 
-/// Hand a message to another agent's session.
+/// Put a message into a session's inbox.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct AcceptForSession {
     pub target: SessionId,
-    pub message: AgentMessage,
+    pub message: InboxArrival,
 }
 
 /// A session's actor has nothing to do.
@@ -157,7 +157,7 @@ impl RegistryActor {
     /// Forwards a message, starting the session's actor if there is none.
     fn forward(&mut self, session: &SessionId, message: Forward) {
         let Some(group) = self.group_of(session) else {
-            // Unknown to v2.db: dropping an agent's message drops its reply, which the sender hears.
+            // Unknown to v2.db: dropping a message drops its reply, which the sender hears.
             return;
         };
         if self.engine.is_stopping() {
@@ -275,7 +275,13 @@ impl LivingSession {
 
 impl Entry {
     fn hold(&mut self, message: Forward) {
-        // One look of each kind is enough; messages of other agents are all kept, each has its sender waiting.
+        let message = match message {
+            Forward::Accept(message) if self.waiting.len() >= ARRIVALS_WAITING_MAX => {
+                return message.refuse("too many messages for this session wait");
+            }
+            message => message,
+        };
+        // One look of each kind is enough; messages for the inbox are all kept, each has its sender waiting.
         if let Forward::Look(reason, _) = &message
             && self.waiting.iter().any(|held| matches!(held, Forward::Look(other, _) if other == reason))
         {

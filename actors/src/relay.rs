@@ -2,14 +2,19 @@
 
 mod builder;
 mod deliveries;
+mod inbox;
 mod lanes;
 mod pauses;
+mod questions;
 mod rebuild;
 mod root;
+mod sessions;
 mod stopped;
 
 pub use builder::{RelayBuilder, StartError};
 pub use pauses::Resume;
+pub use questions::{Answer, AnswerError, QuestionRecord};
+pub use sessions::{CreateSessionError, ReadySession, SessionMode, SessionRequest, UnresolvedSession};
 pub use stopped::StoppedHost;
 
 use crate::engine::Engine;
@@ -17,7 +22,7 @@ use crate::engine::control::Terminate;
 use crate::engine::statistics::StatisticsSnapshot;
 use crate::model::ids::{ChannelType, SessionId};
 use crate::model::route::AGENT_CHANNEL_TYPE;
-use crate::registry::{LookAtSessions, ObserveRegistry, RegistrySnapshot};
+use crate::registry::{CentralChanged, LookAtSessions, ObserveRegistry, RegistrySnapshot};
 use crate::report::{DrainReport, PruneReport, SessionFilter, SessionRecord};
 use crate::session::messages::LookReason;
 use crate::store::error::StoreError;
@@ -237,6 +242,22 @@ impl Relay {
             // A registry that has just died looks at every session when it is back.
             let _ = registry.send(message).await;
         }
+    }
+
+    /// Reads `v2.db` again if it says something new.
+    async fn refresh_central(&self) -> Result<(), OperationError> {
+        let known = self.engine().snapshot().version;
+        let read = move |engine: &Engine| {
+            let is_known = engine.central.data_version()? == known;
+            if is_known { Ok(None) } else { engine.central.load_snapshot().map(Some) }
+        };
+        if let Some(snapshot) = self.read(read).await?
+            && let Some(registry) = self.engine().directory.registry()
+        {
+            // A registry that has just died gets it from the supervisor.
+            let _ = registry.send(CentralChanged { snapshot }).await;
+        }
+        Ok(())
     }
 
     async fn read<T: Send + 'static>(

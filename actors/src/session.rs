@@ -4,9 +4,11 @@
 //! note what is to be done; `SessionActor::pump` decides what comes next. What must survive is in the ledger,
 //! so the actor can die anywhere.
 
+mod accept;
 mod agent_lane;
 mod judge;
 pub mod messages;
+mod notices;
 mod open;
 mod outbox;
 mod planning;
@@ -27,10 +29,10 @@ use crate::engine::directory::LivingSession;
 use crate::limits::MAILBOX_CAPACITY;
 use crate::model::ids::{AgentGroupId, ChannelType, MessageId, SessionId};
 use crate::model::time::Timestamp;
+use crate::session::accept::WaitingArrivals;
 use crate::session::agent_lane::AgentItem;
 use crate::session::messages::{
-    Accept, AgentMessage, ChannelRestarted, Look, LookReason, ObserveSession, Retire, SessionSnapshot,
-    Settled, Settlement,
+    Accept, ChannelRestarted, Look, LookReason, ObserveSession, Retire, SessionSnapshot, Settled, Settlement,
 };
 use crate::session::planning::Actions;
 use crate::session::pump::StepKind;
@@ -60,8 +62,8 @@ pub struct SessionActor {
     actions: Actions,
     /// Messages to other agents, by lane.
     agent_lanes: HashMap<Arc<str>, AgentLane>,
-    /// Messages from other agents.
-    accepts: VecDeque<AgentMessage>,
+    /// Messages for the inbox: from other agents, and from the application.
+    accepts: WaitingArrivals,
     /// Messages that the ledger knows to wait.
     backlog: u64,
     /// The right to be opened and read for the first time, until that is done.
@@ -165,7 +167,7 @@ impl SessionActor {
                 channels: HashMap::new(),
                 actions: Actions::default(),
                 agent_lanes: HashMap::new(),
-                accepts: VecDeque::new(),
+                accepts: WaitingArrivals::default(),
                 backlog: 0,
                 activation: None,
                 idle_handles: None,
@@ -219,7 +221,7 @@ impl Handler<Accept> for SessionActor {
     fn handle(&mut self, message: Accept, ctx: &mut Self::Context) {
         self.received += 1;
         match self.closed_inbox() {
-            None => self.accepts.push_back(message.message),
+            None => self.accepts.push(message.message),
             Some(reason) => message.message.refuse(&reason),
         }
         self.pump(ctx);

@@ -32,6 +32,8 @@ pub struct Settings {
     pub heartbeat_ceiling: Duration,
     /// How often a message's stale claim is reset before the message counts as failed.
     pub claim_tries_max: u32,
+    /// Whether the notice of a message that was given up wakes its agent. A tenant may say otherwise.
+    pub wake_on_failure: bool,
     /// What the ledger keeps of messages that are settled.
     pub retention: Retention,
     /// Who shares the channels. An agent group of no tenant is a tenant of its own.
@@ -53,6 +55,7 @@ impl Default for Settings {
             heartbeat_ceiling: Duration::from_secs(30 * 60),
             claim_tries_max: 5,
             tenants: Vec::new(),
+            wake_on_failure: false,
             retention: Retention::default(),
         }
     }

@@ -1,5 +1,6 @@
 //! SQLite and files. Plain synchronous code: actors decide who runs it and where.
 
+pub mod arrivals;
 pub mod attachments;
 pub mod central;
 pub mod error;

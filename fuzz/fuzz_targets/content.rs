@@ -3,16 +3,18 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use nanorelay_actors::model::content::{Content, Shape, forwarded_to_agent};
+use nanorelay_actors::model::content::{Content, Shape, for_inbox, received};
 
 fuzz_target!(|json: &str| {
     if let Ok(content) = Content::parse(json) {
         if let Shape::Question(question) = &content.shape {
             let _ = question.options_json();
         }
-        let forwarded = forwarded_to_agent(json, &content.files, "a2a-0");
+        let files: Vec<&str> = content.files.iter().map(String::as_str).collect();
+        let forwarded = received(json, Some("m-1"), &files, "a2a-0");
         Content::parse(&forwarded).expect("what is forwarded can be parsed");
     } else {
-        let _ = forwarded_to_agent(json, &[], "a2a-0");
+        let _ = received(json, None, &[], "a2a-0");
+        let _ = for_inbox(json, false);
     }
 });

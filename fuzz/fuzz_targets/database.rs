@@ -11,7 +11,9 @@ use nanorelay_actors::store::inbound::{self, ProjectedStatus, Projection};
 use nanorelay_actors::store::lease::SessionLeases;
 use nanorelay_actors::store::outbound::{self, Cursor};
 use nanorelay_actors::store::session_dir::SessionsRoot;
-use nanorelay_actors::store::session_store::{Adds, SessionPlace, SessionStore, create_session_files};
+use nanorelay_actors::store::session_store::{
+    Adds, SessionPlace, SessionSetup, SessionStore, create_session_files,
+};
 use std::cell::OnceCell;
 use std::fs;
 use std::path::PathBuf;
@@ -46,7 +48,7 @@ fn world() -> World {
     let root = Arc::new(SessionsRoot::open(temporary.path()).expect("the root"));
     let (group, session) = ids();
     let directory = Arc::new(root.create_session(&group, &session).expect("a session"));
-    create_session_files(&directory).expect("two databases");
+    create_session_files(&directory, &SessionSetup::default()).expect("two databases");
     let folder = temporary.path().join("v2-sessions/ag/s");
     let originals = [FILES[0], FILES[1]].map(|name| fs::read(folder.join(name)).expect("a database"));
     World { _temporary: temporary, root, folder, canary, originals }

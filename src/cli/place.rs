@@ -1,8 +1,10 @@
 //! The host of a data directory for commands that work on a running and on a stopped one.
 
 use super::{Exit, Failure};
+use crate::config::ConfigSources;
 use crate::control::client::{ClientError, ControlClient};
 use clap::Args;
+use nanorelay_actors::limits::Limits;
 use nanorelay_actors::relay::{StartError, StoppedHost};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -43,6 +45,17 @@ impl Host {
         }
         Err(Failure::Unreachable(format!("{holder}, but it does not answer on its socket")))
     }
+}
+
+/// What the configuration in a data directory says of sizes: for what is written without a running host.
+pub(super) fn limits(data_dir: &Path) -> Result<Limits, Failure> {
+    let sources = ConfigSources {
+        data_dir: Some(data_dir.to_owned()),
+        file: None,
+        environment: std::env::vars_os().collect(),
+        flags: Vec::new(),
+    };
+    Ok(sources.load()?.settings.limits)
 }
 
 /// A running host's failure to answer, or its refusal.

@@ -1,4 +1,4 @@
-//! `nanorelay sessions`: which sessions cannot be served, and another try for them.
+//! `nanorelay sessions`: which sessions there are, new ones, and messages for their agents.
 
 use super::place::{Host, PlaceArgs, matched, unreachable};
 use super::table::columns;
@@ -6,6 +6,12 @@ use super::{Exit, Failure, json_rows, print};
 use clap::Subcommand;
 use nanorelay_actors::model::ids::SessionId;
 use nanorelay_actors::report::{SessionFilter, SessionRecord};
+
+mod create;
+mod send;
+
+use create::CreateArgs;
+use send::SendArgs;
 
 /// What can be done with sessions.
 #[derive(Debug, Subcommand)]
@@ -21,6 +27,10 @@ pub(super) enum SessionsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Find the session of a chat, or make it: its row in v2.db, its folder and both databases
+    Create(CreateArgs),
+    /// Write a message into a session's inbox, and wake its agent
+    Send(Box<SendArgs>),
     /// Clear the reason why a session cannot be served, and look at it again now
     Release {
         /// The session's id
@@ -49,7 +59,7 @@ impl Host {
     }
 }
 
-/// Lists or releases; 3 when nothing matched.
+/// Lists, makes, writes to or releases; 3 when nothing matched.
 pub(super) fn run(command: SessionsCommand) -> Result<Exit, Failure> {
     match command {
         SessionsCommand::List { place, quarantined, json } => {
@@ -57,6 +67,8 @@ pub(super) fn run(command: SessionsCommand) -> Result<Exit, Failure> {
             print(&if json { json_rows(&records)? } else { table(&records) })?;
             Ok(matched(records.len() as u64))
         }
+        SessionsCommand::Create(args) => create::run(&args),
+        SessionsCommand::Send(args) => send::run(*args),
         SessionsCommand::Release { session, place, json } => {
             let session = SessionId::new(&session).map_err(|problem| Failure::Usage(problem.to_string()))?;
             let released = Host::open(&place.data)?.release(&session)?;

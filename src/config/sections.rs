@@ -46,6 +46,7 @@ struct DeliverySection {
     send_timeout: Duration,
     #[serde(deserialize_with = "count::<_, _, 1, 10_000>")]
     in_flight_per_channel: usize,
+    wake_on_failure: bool,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -77,6 +78,8 @@ struct TenantKeys {
     weight: u32,
     #[serde(default, deserialize_with = "optional_count::<_, _, 1, 10_000>")]
     in_flight: Option<usize>,
+    #[serde(default)]
+    wake_on_failure: Option<bool>,
 }
 
 fn weight_default() -> u32 {
@@ -254,6 +257,7 @@ impl Sections {
                 MissingAttachmentName::Dead => MissingAttachment::Dead,
                 MissingAttachmentName::SendWithout => MissingAttachment::SendWithout,
             },
+            wake_on_failure: delivery.wake_on_failure,
             timezone: tasks.timezone.clone(),
             claim_stale_after: sweep.claim_stale_after,
             heartbeat_ceiling: sweep.heartbeat_ceiling,
@@ -276,6 +280,7 @@ impl TenantKeys {
             agent_groups: self.agent_groups.clone(),
             weight: self.weight,
             in_flight_max: self.in_flight,
+            wake_on_failure: self.wake_on_failure,
         }
     }
 }

@@ -92,10 +92,11 @@ fn a_channel_has_rates_a_breaker_and_schedules_of_its_own() {
 
 #[test]
 fn tenants_have_groups_a_weight_and_a_limit() {
-    let text = "[tenants.acme]\nagent_groups = [\"ag-*\"]\nweight = 3\nin_flight = 8\n\
+    let text = "[tenants.acme]\nagent_groups = [\"ag-*\"]\nweight = 3\nin_flight = 8\nwake_on_failure = true\n\
         [tenants.b]\nagent_groups = []\n";
     let tenants = load(text, &[]).unwrap().settings.tenants;
     assert_eq!((tenants[0].name.as_str(), tenants[0].weight, tenants[0].in_flight_max), ("acme", 3, Some(8)));
+    assert_eq!((tenants[0].wake_on_failure, tenants[1].wake_on_failure), (Some(true), None));
     assert_eq!((tenants[1].name.as_str(), tenants[1].weight, tenants[1].in_flight_max), ("b", 1, None));
     refused("[tenants.a]\nweight = 1\n", "nanorelay.toml, line 1: tenants.a: missing key `agent_groups`");
     refused(

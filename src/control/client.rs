@@ -2,8 +2,11 @@
 
 use super::SocketPlace;
 use super::protocol::{MessageKey, Request, Response};
+use super::send::{SendHead, write_bytes};
+use nanorelay_actors::inbox::{Enqueued, InboxMessage};
 use nanorelay_actors::model::hold::HoldScope;
 use nanorelay_actors::model::time::Timestamp;
+use nanorelay_actors::relay::{Answer, QuestionRecord, ReadySession, SessionRequest};
 use nanorelay_actors::report::{
     DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter, LaneRecord, ReplayRate,
     Resolution, SessionFilter, SessionRecord,
@@ -163,6 +166,55 @@ impl ControlClient {
         self.count(&Request::Resume { scope: scope.kind(), name: scope.parts(), platform })
     }
 
+    /// Puts a message into an agent's inbox.
+    pub fn send(&self, session_id: &str, message: &InboxMessage) -> Result<Enqueued, ClientError> {
+        let head = SendHead::of(session_id, message)?;
+        let request = Request::Send { head: Box::new(head.clone()) };
+        let responses = self.ask_with(&request, |stream| write_bytes(&head, message, stream))?;
+        match &responses[..] {
+            [Response::Enqueued(enqueued), Response::End { .. }] => Ok(enqueued.clone()),
+            _ => Err(ClientError::Protocol),
+        }
+    }
+
+    /// Finds or makes a session.
+    pub fn create_session(&self, request: &SessionRequest) -> Result<ReadySession, ClientError> {
+        let text = |id: &dyn ToString| id.to_string();
+        let request = Request::CreateSession {
+            agent_group_id: request.agent_group_id.to_string(),
+            chat: request
+                .chat
+                .as_ref()
+                .map(|(channel_type, platform_id)| (text(channel_type), text(platform_id))),
+            thread_id: request.thread_id.as_ref().map(ToString::to_string),
+            mode: request.mode,
+            adds_chat: request.adds_chat,
+        };
+        match &self.ask(&request)?[..] {
+            [Response::ReadySession(ready), Response::End { .. }] => Ok(ready.clone()),
+            _ => Err(ClientError::Protocol),
+        }
+    }
+
+    /// The questions that wait for an answer.
+    pub fn questions(&self) -> Result<Vec<QuestionRecord>, ClientError> {
+        let mut responses = self.ask(&Request::Questions)?;
+        let Some(Response::End { .. }) = responses.pop() else { return Err(ClientError::Protocol) };
+        let record = |response| match response {
+            Response::Question(record) => Ok(*record),
+            _ => Err(ClientError::Protocol),
+        };
+        responses.into_iter().map(record).collect()
+    }
+
+    /// Answers a question.
+    pub fn answer(&self, answer: &Answer) -> Result<Enqueued, ClientError> {
+        match &self.ask(&Request::Answer { answer: answer.clone() })?[..] {
+            [Response::Enqueued(enqueued), Response::End { .. }] => Ok(enqueued.clone()),
+            _ => Err(ClientError::Protocol),
+        }
+    }
+
     fn count(&self, request: &Request) -> Result<u64, ClientError> {
         match self.ask(request)?[..] {
             [Response::End { count }] => Ok(count),
@@ -172,12 +224,27 @@ impl ControlClient {
 
     /// All lines of the answer, of which the last one is complete.
     fn ask(&self, request: &Request) -> Result<Vec<Response>, ClientError> {
+        self.ask_with(request, |_| Ok(()))
+    }
+
+    /// The same with bytes behind the request.
+    fn ask_with(
+        &self,
+        request: &Request,
+        write_more: impl FnOnce(&mut UnixStream) -> io::Result<()>,
+    ) -> Result<Vec<Response>, ClientError> {
         let mut stream = connect(&self.data_dir)?;
         stream.set_read_timeout(Some(SILENCE_MAX))?;
         stream.set_write_timeout(Some(SILENCE_MAX))?;
         let mut line = serde_json::to_vec(request).map_err(io::Error::other)?;
         line.push(b'\n');
         stream.write_all(&line)?;
+        match write_more(&mut stream) {
+            // The host has refused them by its answer, which is there to be read.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
+            written => written?,
+        }
         let mut responses = Vec::new();
         for line in BufReader::new(stream).lines() {
             match serde_json::from_str(&line?).map_err(|_| ClientError::Protocol)? {

@@ -1,13 +1,16 @@
 //! The lines that are exchanged.
 
+use super::send::SendHead;
+use nanorelay_actors::inbox::Enqueued;
 use nanorelay_actors::model::hold::HoldScopeKind;
+use nanorelay_actors::relay::{Answer, QuestionRecord, ReadySession, SessionMode};
 use nanorelay_actors::report::{
     DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter, LaneRecord, ReplayRate,
     Resolution, SessionFilter, SessionRecord,
 };
 use serde::{Deserialize, Serialize};
 
-/// The longest request, in bytes.
+/// The longest line of a request, in bytes.
 pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
 
 /// What is asked of a host.
@@ -95,6 +98,32 @@ pub enum Request {
     Holds,
     /// The metrics of the host: answered by a [`Response::Metrics`], then [`Response::End`].
     Metrics,
+    /// Puts a message into an agent's inbox. Its bytes follow the line, see [`super::send`]. Answered by
+    /// [`Response::Enqueued`], then [`Response::End`].
+    Send {
+        /// Everything about it but its bytes.
+        head: Box<SendHead>,
+    },
+    /// Finds or makes a session: answered by [`Response::ReadySession`], then [`Response::End`].
+    CreateSession {
+        /// Its agent group.
+        agent_group_id: String,
+        /// The chat: its type and its id.
+        chat: Option<(String, String)>,
+        /// The thread.
+        thread_id: Option<String>,
+        /// Which messages share it.
+        mode: Option<SessionMode>,
+        /// Whether an unknown chat is added.
+        adds_chat: bool,
+    },
+    /// All questions that wait: answered by a [`Response::Question`] each, then [`Response::End`].
+    Questions,
+    /// Answers a question: answered like [`Request::Send`].
+    Answer {
+        /// The answer.
+        answer: Answer,
+    },
     /// Who answers.
     Status,
 }
@@ -128,6 +157,12 @@ pub enum Response {
         /// The text.
         text: String,
     },
+    /// A message that is in an inbox.
+    Enqueued(Enqueued),
+    /// A session that can be used.
+    ReadySession(ReadySession),
+    /// A question that waits for its answer.
+    Question(Box<QuestionRecord>),
     /// The request is done; nothing follows.
     End {
         /// What was listed, replayed, resolved, released, unblocked, paused or resumed.

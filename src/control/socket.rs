@@ -3,11 +3,18 @@
 use super::protocol::{MessageKey, REQUEST_BYTES_MAX, Request, Response};
 use super::{SOCKET_NAME, SocketPlace};
 use async_trait::async_trait;
+use nanorelay_actors::inbox::{EnqueueError, Enqueued, InboxMessage};
+use nanorelay_actors::limits::Limits;
 use nanorelay_actors::model::hold::HoldScope;
-use nanorelay_actors::model::ids::{InvalidId, MessageId, SessionId};
+use nanorelay_actors::model::ids::{
+    AgentGroupId, ChannelType, InvalidId, MessageId, PlatformId, SessionId, ThreadId,
+};
 use nanorelay_actors::model::message::DeliveryKey;
 use nanorelay_actors::model::time::Timestamp;
-use nanorelay_actors::relay::{OperationError, Relay, Resume};
+use nanorelay_actors::relay::{
+    Answer, AnswerError, CreateSessionError, OperationError, QuestionRecord, ReadySession, Relay, Resume,
+    SessionMode, SessionRequest,
+};
 use nanorelay_actors::report::{
     DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter, LaneRecord, ReplayRate,
     Resolution, SessionFilter, SessionRecord,
@@ -19,13 +26,15 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 /// Connections that are answered at the same time; more of them wait.
 const CONNECTIONS_MAX: usize = 32;
+/// Messages with their attachments that are in memory at the same time; more of them wait.
+const BODIES_MAX: usize = 4;
 /// How long one request may take to arrive, and its answer to be taken.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause after a failed accept, so that a lack of file handles is no busy loop.
@@ -71,6 +80,16 @@ pub trait ControlTarget: 'static {
     ) -> Result<(), OperationError>;
     /// Ends what holds a scope back; how much there was.
     async fn resume(&self, scope: HoldScope, which: Resume) -> Result<usize, OperationError>;
+    /// What a message may weigh.
+    fn limits(&self) -> &Limits;
+    /// Puts a message into an agent's inbox.
+    async fn enqueue(&self, session: SessionId, message: InboxMessage) -> Result<Enqueued, EnqueueError>;
+    /// Finds or makes a session.
+    async fn create_session(&self, request: SessionRequest) -> Result<ReadySession, CreateSessionError>;
+    /// The questions that wait for an answer.
+    async fn questions(&self) -> Result<Vec<QuestionRecord>, OperationError>;
+    /// Answers one.
+    async fn answer(&self, answer: Answer) -> Result<Enqueued, AnswerError>;
 }
 
 #[async_trait(?Send)]
@@ -126,6 +145,21 @@ impl ControlTarget for Relay {
     async fn resume(&self, scope: HoldScope, which: Resume) -> Result<usize, OperationError> {
         Relay::resume(self, scope, which).await
     }
+    fn limits(&self) -> &Limits {
+        Relay::limits(self)
+    }
+    async fn enqueue(&self, session: SessionId, message: InboxMessage) -> Result<Enqueued, EnqueueError> {
+        Relay::enqueue(self, session, message).await
+    }
+    async fn create_session(&self, request: SessionRequest) -> Result<ReadySession, CreateSessionError> {
+        Relay::create_session(self, request).await
+    }
+    async fn questions(&self) -> Result<Vec<QuestionRecord>, OperationError> {
+        Relay::questions(self).await
+    }
+    async fn answer(&self, answer: Answer) -> Result<Enqueued, AnswerError> {
+        Relay::answer(self, answer).await
+    }
 }
 
 /// A socket that answers until it is dropped; then its file is gone.
@@ -174,6 +208,7 @@ fn bind(place: &SocketPlace) -> io::Result<UnixListener> {
 
 async fn accept<T: ControlTarget>(listener: UnixListener, target: Rc<T>, logger: Logger) {
     let places = Rc::new(Semaphore::new(CONNECTIONS_MAX));
+    let bodies = Rc::new(Semaphore::new(BODIES_MAX));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -184,9 +219,10 @@ async fn accept<T: ControlTarget>(listener: UnixListener, target: Rc<T>, logger:
             }
         };
         let (target, places, logger) = (Rc::clone(&target), Rc::clone(&places), logger.clone());
+        let bodies = Rc::clone(&bodies);
         tokio::task::spawn_local(async move {
             let Ok(_place) = places.acquire().await else { return };
-            match tokio::time::timeout(EXCHANGE_TIMEOUT, exchange(stream, &*target)).await {
+            match tokio::time::timeout(EXCHANGE_TIMEOUT, exchange(stream, &*target, &bodies)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => slog::debug!(logger, "control connection broke"; "error" => %error),
                 Err(_) => slog::debug!(logger, "control connection was too slow"),
@@ -195,13 +231,18 @@ async fn accept<T: ControlTarget>(listener: UnixListener, target: Rc<T>, logger:
     }
 }
 
-async fn exchange(mut stream: UnixStream, target: &impl ControlTarget) -> io::Result<()> {
+async fn exchange(mut stream: UnixStream, target: &impl ControlTarget, bodies: &Semaphore) -> io::Result<()> {
     let (reading, writing) = stream.split();
+    let mut reading = BufReader::new(reading);
     let mut line = Vec::new();
     let limit = REQUEST_BYTES_MAX as u64 + 1;
-    BufReader::new(reading.take(limit)).read_until(b'\n', &mut line).await?;
+    (&mut reading).take(limit).read_until(b'\n', &mut line).await?;
+    let responses = match answer(&line, &mut reading, target, bodies).await {
+        Ok(responses) => responses,
+        Err(message) => vec![Response::Error { message }],
+    };
     let mut out = BufWriter::new(writing);
-    for response in answer(&line, target).await {
+    for response in responses {
         let mut line = serde_json::to_vec(&response)?;
         line.push(b'\n');
         out.write_all(&line).await?;
@@ -209,18 +250,27 @@ async fn exchange(mut stream: UnixStream, target: &impl ControlTarget) -> io::Re
     out.flush().await
 }
 
-async fn answer(line: &[u8], target: &impl ControlTarget) -> Vec<Response> {
-    let error = |message: String| vec![Response::Error { message }];
+async fn answer(
+    line: &[u8],
+    body: &mut (impl AsyncRead + Unpin),
+    target: &impl ControlTarget,
+    bodies: &Semaphore,
+) -> Result<Vec<Response>, String> {
     if line.len() > REQUEST_BYTES_MAX {
-        return error(format!("the request is longer than {REQUEST_BYTES_MAX} bytes"));
+        return Err(format!("the request is longer than {REQUEST_BYTES_MAX} bytes"));
     }
-    let request = match serde_json::from_slice(line) {
-        Ok(request) => request,
-        Err(problem) => return error(format!("the request is not understood: {problem}")),
-    };
-    match perform(request, target).await {
-        Ok(responses) => responses,
-        Err(message) => error(message),
+    let request = serde_json::from_slice(line);
+    match request.map_err(|problem| format!("the request is not understood: {problem}"))? {
+        Request::Send { head } => {
+            head.check(target.limits()).map_err(|problem| problem.to_string())?;
+            // Its bytes are in memory until they are written.
+            let _place = bodies.acquire().await.map_err(|problem| problem.to_string())?;
+            let session = SessionId::new(&head.session_id).map_err(|problem| problem.to_string())?;
+            let message = head.receive(body).await.map_err(|problem| problem.to_string())?;
+            let enqueued = target.enqueue(session, message).await.map_err(|problem| problem.to_string())?;
+            Ok(vec![Response::Enqueued(enqueued), Response::End { count: 1 }])
+        }
+        request => perform(request, target).await,
     }
 }
 
@@ -285,6 +335,24 @@ async fn perform(request: Request, target: &impl ControlTarget) -> Result<Vec<Re
         Request::Metrics => {
             vec![Response::Metrics { text: target.open_metrics() }, Response::End { count: 1 }]
         }
+        // Their bytes are read by the caller.
+        Request::Send { .. } => return Err("a message comes with its bytes".to_owned()),
+        Request::CreateSession { agent_group_id, chat, thread_id, mode, adds_chat } => {
+            let request =
+                session_request(&agent_group_id, chat.as_ref(), thread_id.as_deref(), mode, adds_chat);
+            let request = request.map_err(|problem| problem.to_string())?;
+            let ready = target.create_session(request).await.map_err(|problem| problem.to_string())?;
+            vec![Response::ReadySession(ready), Response::End { count: 1 }]
+        }
+        Request::Questions => {
+            let records = target.questions().await.map_err(words)?;
+            let end = Response::End { count: records.len() as u64 };
+            records.into_iter().map(|record| Response::Question(Box::new(record))).chain([end]).collect()
+        }
+        Request::Answer { answer } => {
+            let enqueued = target.answer(answer).await.map_err(|problem| problem.to_string())?;
+            vec![Response::Enqueued(enqueued), Response::End { count: 1 }]
+        }
         Request::Status => vec![Response::Status {
             process_id: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -295,6 +363,26 @@ async fn perform(request: Request, target: &impl ControlTarget) -> Result<Vec<Re
 fn listed(records: Vec<DeliveryRecord>) -> Vec<Response> {
     let end = Response::End { count: records.len() as u64 };
     records.into_iter().map(|record| Response::Record(Box::new(record))).chain([end]).collect()
+}
+
+/// Checks the ids of a session that is asked for.
+pub fn session_request(
+    agent_group_id: &str,
+    chat: Option<&(String, String)>,
+    thread_id: Option<&str>,
+    mode: Option<SessionMode>,
+    adds_chat: bool,
+) -> Result<SessionRequest, InvalidId> {
+    let chat = chat.map(|(channel_type, platform_id)| {
+        Ok::<_, InvalidId>((ChannelType::new(channel_type)?, PlatformId::new(platform_id)?))
+    });
+    Ok(SessionRequest {
+        agent_group_id: AgentGroupId::new(agent_group_id)?,
+        chat: chat.transpose()?,
+        thread_id: thread_id.map(ThreadId::new).transpose()?,
+        mode,
+        adds_chat,
+    })
 }
 
 /// Checks the ids of a key.

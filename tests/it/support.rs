@@ -10,3 +10,4 @@ pub mod sink;
 pub mod takeover;
 pub mod trial;
 pub mod wait;
+pub mod waker;

@@ -3,6 +3,9 @@
 use super::ids::OPAQUE_ID_BYTES_MAX;
 use serde_json::{Map, Value, json};
 
+/// The field that tells an agent where its files are.
+const ATTACHMENTS: &str = "attachments";
+
 /// The parts of a content (JSON text) that decide how it is handled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
@@ -98,6 +101,12 @@ pub enum ContentError {
         /// Length allowed.
         limit: usize,
     },
+    /// A field that may not be there is.
+    #[error("{field} must not be in the content of a message with files of its own")]
+    Unexpected {
+        /// Name of the field.
+        field: &'static str,
+    },
     /// A field holds something else than it must.
     #[error("{field} must be {expected}, found {found}")]
     WrongType {
@@ -175,22 +184,36 @@ impl QuestionOption {
     }
 }
 
-/// The content as another agent receives it: the same object, plus `attachments` for the files that were
-/// copied to `inbox/<inbox_id>/` of that agent.
+/// Checks a content for an agent's inbox and makes it compact: containers search it as text.
 ///
-/// Without attachments the object is only made compact. A text that is no JSON object is returned unchanged.
-pub fn forwarded_to_agent(json: &str, attachments: &[String], inbox_id: &str) -> String {
+/// With files of its own a message may not name others: the agent would be told of what is not there.
+pub fn for_inbox(json: &str, has_files: bool) -> Result<String, ContentError> {
+    let object = parse_object(json)?;
+    if has_files && object.contains_key(ATTACHMENTS) {
+        return Err(ContentError::Unexpected { field: ATTACHMENTS });
+    }
+    Ok(Value::Object(object).to_string())
+}
+
+/// The content as an agent finds it in its inbox: the same object, plus `attachments` for the files in
+/// `inbox/<folder>/`, plus `originalId` when its row has another id than the platform's.
+///
+/// Without either the object is only made compact. A text that is no JSON object is returned unchanged.
+pub fn received(json: &str, original_id: Option<&str>, attachments: &[&str], folder: &str) -> String {
     let Ok(mut object) = parse_object(json) else { return json.to_owned() };
+    if let Some(original_id) = original_id {
+        object.insert("originalId".to_owned(), original_id.into());
+    }
     if !attachments.is_empty() {
         let copied = attachments.iter().map(|name| {
             json!({
                 "name": name,
                 "filename": name,
                 "type": "file",
-                "localPath": format!("inbox/{inbox_id}/{name}"),
+                "localPath": format!("inbox/{folder}/{name}"),
             })
         });
-        object.insert("attachments".to_owned(), copied.collect());
+        object.insert(ATTACHMENTS.to_owned(), copied.collect());
     }
     Value::Object(object).to_string()
 }
@@ -381,27 +404,27 @@ mod tests {
     fn a_forwarded_content_names_the_copied_files_and_keeps_all_else_in_order() {
         let json = r#"{ "zeta": 1, "text": "look", "files": ["a.png"], "attachments": "old", "alpha": [2] }"#;
         assert_eq!(
-            forwarded_to_agent(json, &["a.png".to_owned()], "msg-7"),
+            received(json, None, &["a.png"], "msg-7"),
             r#"{"zeta":1,"text":"look","files":["a.png"],"attachments":[{"name":"a.png","filename":"a.png","type":"file","localPath":"inbox/msg-7/a.png"}],"alpha":[2]}"#
         );
     }
 
     #[test]
     fn a_forwarded_content_without_files_is_only_made_compact() {
-        assert_eq!(forwarded_to_agent(r#"{ "text": "hi" }"#, &[], "m"), r#"{"text":"hi"}"#);
+        assert_eq!(received(r#"{ "text": "hi" }"#, None, &[], "m"), r#"{"text":"hi"}"#);
     }
 
     proptest! {
         #[test]
         fn arbitrary_text_never_panics(text in any::<String>()) {
             let _ = Content::parse(&text);
-            let _ = forwarded_to_agent(&text, std::slice::from_ref(&text), &text);
+            let _ = received(&text, Some(&text), &[&text], &text);
         }
 
         #[test]
         fn forwarding_changes_no_value(text in any::<String>(), number in any::<i64>()) {
             let json = json!({ "text": text, "n": number, "nested": { "x": [text, null] } });
-            let forwarded: Value = serde_json::from_str(&forwarded_to_agent(&json.to_string(), &[], "m")).unwrap();
+            let forwarded: Value = serde_json::from_str(&received(&json.to_string(), None, &[], "m")).unwrap();
             prop_assert_eq!(forwarded, json);
         }
     }

@@ -3,6 +3,7 @@
 //! Ids that become path components are checked when they are made: a value of such a type can be joined to a
 //! folder without leaving it. All other ids are opaque text, limited in length.
 
+use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::Arc;
 
@@ -149,6 +150,17 @@ impl MessageId {
     pub fn path_component(&self) -> Result<PathComponent, InvalidId> {
         PathComponent::new(self.as_str())
     }
+}
+
+/// A short id that is always the same for the same parts, however long or odd these are. It is a plain file name when
+/// `prefix` is one.
+pub fn derived_id(prefix: &str, parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+        hash.update([0]);
+    }
+    format!("{prefix}-{}", &format!("{:x}", hash.finalize())[..24])
 }
 
 #[cfg(test)]

@@ -151,7 +151,12 @@ mod tests {
     }
 
     fn tenant(name: &str, weight: u32, in_flight_max: usize) -> Arc<Tenant> {
-        Arc::new(Tenant { name: TenantName::new(name).unwrap(), weight, in_flight_max })
+        Arc::new(Tenant {
+            name: TenantName::new(name).unwrap(),
+            weight,
+            in_flight_max,
+            wake_on_failure: None,
+        })
     }
 
     #[test]

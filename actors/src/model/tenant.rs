@@ -15,6 +15,8 @@ pub struct TenantSettings {
     pub weight: u32,
     /// Most of its sends at a time in one channel; `None` = as many as the channel has.
     pub in_flight_max: Option<usize>,
+    /// Whether a message that was given up wakes its agent; `None` = as for everybody.
+    pub wake_on_failure: Option<bool>,
 }
 
 /// One who shares a channel.
@@ -26,6 +28,8 @@ pub struct Tenant {
     pub weight: u32,
     /// Most of its sends at a time in one channel.
     pub in_flight_max: usize,
+    /// Whether a message that was given up wakes its agent; `None` = as for everybody.
+    pub wake_on_failure: Option<bool>,
 }
 
 /// The tenants of one host.
@@ -46,6 +50,7 @@ impl Tenants {
                 name: TenantName::new(&settings.name)?,
                 weight: settings.weight.max(1),
                 in_flight_max: settings.in_flight_max.unwrap_or(usize::MAX).max(1),
+                wake_on_failure: settings.wake_on_failure,
             });
             tenants.by_name.insert(settings.name.clone(), Arc::clone(&tenant));
             let rules = settings.agent_groups.iter().map(|pattern| (pattern.clone(), Arc::clone(&tenant)));
@@ -69,7 +74,12 @@ impl Tenants {
             .or_else(|| self.by_name.get(group.as_str()));
         match described {
             Some(tenant) => Arc::clone(tenant),
-            None => Arc::new(Tenant { name: TenantName::from(group), weight: 1, in_flight_max: usize::MAX }),
+            None => Arc::new(Tenant {
+                name: TenantName::from(group),
+                weight: 1,
+                in_flight_max: usize::MAX,
+                wake_on_failure: None,
+            }),
         }
     }
 }
@@ -98,6 +108,7 @@ mod tests {
             agent_groups: groups.iter().map(|group| (*group).to_owned()).collect(),
             weight: *weight,
             in_flight_max: None,
+            wake_on_failure: None,
         };
         Tenants::new(&described.iter().map(settings).collect::<Vec<_>>()).unwrap()
     }
@@ -149,6 +160,7 @@ mod tests {
             agent_groups: vec!["*".to_owned()],
             weight: 0,
             in_flight_max: Some(0),
+            wake_on_failure: None,
         };
         let tenant = Tenants::new(&[settings]).unwrap().of(&AgentGroupId::new("x").unwrap());
         assert_eq!((tenant.weight, tenant.in_flight_max), (1, 1));

@@ -184,6 +184,7 @@ impl RelayBuilder {
             activity,
             statistics: Default::default(),
             warnings: Default::default(),
+            failure_wakes: Default::default(),
             attachments: Default::default(),
             tasks: Default::default(),
             holds: Holds::new(holds),

@@ -13,6 +13,7 @@ use crate::report::{
 };
 use crate::store::error::StoreError;
 use crate::store::host_lock::HostLock;
+use crate::store::lease::SessionLeases;
 use crate::store::ledger::{LEDGER_FILE, LedgerReader, LedgerTransaction, LedgerWriter, keys_of, mark};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,6 +21,8 @@ use std::path::PathBuf;
 /// Holds a data directory's lock, so that no host starts meanwhile.
 pub struct StoppedHost {
     pub(super) data_dir: PathBuf,
+    /// Who works on which session at the moment: this value may be shared by threads.
+    pub(super) leases: SessionLeases,
     _lock: HostLock,
 }
 
@@ -28,7 +31,7 @@ impl StoppedHost {
     pub fn open(data_dir: impl Into<PathBuf>) -> Result<Self, StartError> {
         let data_dir = data_dir.into();
         let lock = super::builder::lock(&data_dir)?;
-        Ok(Self { data_dir, _lock: lock })
+        Ok(Self { data_dir, leases: SessionLeases::default(), _lock: lock })
     }
 
     /// The deliveries that match, the most recently changed first. None when no relay ever ran here.
@@ -135,7 +138,7 @@ impl StoppedHost {
     }
 
     /// The same in a data directory where no relay ever ran, too.
-    fn write_always<T>(
+    pub(super) fn write_always<T>(
         &self,
         write: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, OperationError> {

@@ -1,9 +1,10 @@
 //! Messages to other agents: one lane per target, one message at a time, handed to the target's own actor.
 
+use super::accept::agent_inbox_id;
 use super::judge::AgentTarget;
-use super::messages::{AcceptError, AgentMessage};
+use super::messages::{AcceptError, AgentMessage, ArrivalOrigin, InboxArrival};
 use super::step::StepContext;
-use super::write::agent_inbox_id;
+use crate::inbox::Enqueued;
 use crate::ledger::LedgerError;
 use crate::model::error::{ErrorClass, SendError};
 use crate::model::ids::{MessageId, SessionId};
@@ -63,7 +64,7 @@ pub(super) async fn hand_over(context: StepContext, item: AgentItem) -> HandedOv
         Err(error) => return try_later(&context, &item, error.to_string()).await,
     };
     match ask_target(&context, &item, target.clone()).await {
-        Ok(()) => {
+        Ok(_) => {
             note_arrival(&context, &item, target, hop).await;
             let outcome =
                 Outcome::Done { effect: Effect::Routed, platform_message_id: None, projected: false };
@@ -185,7 +186,11 @@ fn target_session(context: &StepContext, target: &AgentTarget) -> Option<Session
     route::choose_agent_session(candidates, is_valid)
 }
 
-async fn ask_target(context: &StepContext, item: &AgentItem, target: SessionId) -> Result<(), AcceptError> {
+async fn ask_target(
+    context: &StepContext,
+    item: &AgentItem,
+    target: SessionId,
+) -> Result<Enqueued, AcceptError> {
     let unavailable = |reason: &str| AcceptError::Unavailable(reason.to_owned());
     let (reply, answer) = oneshot::channel();
     let message = AgentMessage {
@@ -194,9 +199,9 @@ async fn ask_target(context: &StepContext, item: &AgentItem, target: SessionId) 
         source_message: item.message_id.clone(),
         content: Arc::clone(&item.content),
         files: Arc::clone(&item.files),
-        reply,
-        _token: context.engine.activity.token(),
     };
+    let token = context.engine.activity.token();
+    let message = InboxArrival { origin: ArrivalOrigin::Agent(message), reply, _token: token };
     let registry = context.engine.directory.registry().ok_or_else(|| unavailable("the registry is down"))?;
     let asked = registry.send(AcceptForSession { target, message }).await;
     asked.map_err(|_| unavailable("the registry ended"))?;

@@ -3,8 +3,10 @@
 //! Those that come from the registry are counted by both sides, so that an actor is retired only when nothing
 //! is on its way to it.
 
+use crate::inbox::Enqueued;
 use crate::model::ids::{AgentGroupId, ChannelType, MessageId, SessionId};
 use crate::model::time::Timestamp;
+use crate::store::arrivals::Arrival;
 use crate::supervise::activity::ActivityToken;
 use actix::Message;
 use serde::Serialize;
@@ -34,11 +36,30 @@ pub(crate) enum LookReason {
     Release,
 }
 
-/// From the registry: take a message from another agent.
+/// From the registry: take a message for the inbox.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Accept {
-    pub message: AgentMessage,
+    pub message: InboxArrival,
+}
+
+/// A message for a session's inbox.
+#[derive(Debug)]
+pub(crate) struct InboxArrival {
+    /// Who sent it, and what.
+    pub origin: ArrivalOrigin,
+    /// Where to say how it went.
+    pub reply: oneshot::Sender<Result<Enqueued, AcceptError>>,
+    pub _token: ActivityToken,
+}
+
+/// Who sent a message for the inbox.
+#[derive(Debug)]
+pub(crate) enum ArrivalOrigin {
+    /// Another agent.
+    Agent(AgentMessage),
+    /// The application, or an operator. It is checked.
+    Application(Box<Arrival>),
 }
 
 /// A message from one agent to another.
@@ -54,12 +75,9 @@ pub(crate) struct AgentMessage {
     pub content: Arc<str>,
     /// Declared attachments.
     pub files: Arc<[String]>,
-    /// Where to say how it went.
-    pub reply: oneshot::Sender<Result<(), AcceptError>>,
-    pub _token: ActivityToken,
 }
 
-impl AgentMessage {
+impl InboxArrival {
     /// Tells the sender that it must try again later.
     pub fn refuse(self, reason: &str) {
         // A sender that is gone finds the message again in the ledger.
@@ -67,7 +85,7 @@ impl AgentMessage {
     }
 }
 
-/// Why a message from another agent was not taken.
+/// Why a message for the inbox was not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AcceptError {
     /// Not now: the target's folder cannot be written.

@@ -8,7 +8,7 @@ use crate::model::time::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::inbound::{self, ProjectedStatus};
 use crate::store::lease::SessionLease;
-use crate::store::ledger::{ImportedDelivery, SessionCursor};
+use crate::store::ledger::{ImportedDelivery, InboxFiles, SessionCursor};
 use crate::store::outbound::{self, Cursor};
 use crate::store::session_store::{SessionPlace, SessionStore};
 use std::collections::HashMap;
@@ -226,6 +226,8 @@ pub(super) struct Survey {
     pub backlog: u64,
     pub has_unprojected: bool,
     pub next_scheduled: Option<Timestamp>,
+    /// Attachments in the inbox that may have no row.
+    pub inbox_files: Vec<InboxFiles>,
 }
 
 /// Asks the ledger what waits.
@@ -240,6 +242,7 @@ pub(super) async fn survey(context: &StepContext) -> Result<Survey, StepError> {
             has_unprojected: !reader.unprojected(&inside.session, 1)?.is_empty(),
             next_scheduled: reader
                 .next_scheduled(&inside.session, now, &|name| inside.engine.postpones_retries(name))?,
+            inbox_files: reader.inbox_files(&inside.session)?,
         })
     });
     Ok(surveyed.await.map_err(|_| StepError::Panicked)??)

@@ -3,7 +3,7 @@
 use super::read::{ReadReport, RefillReport};
 use super::step::{OwnedStore, StepContext, StepError};
 use super::write::{WriteReport, WriteRequest};
-use super::{SessionActor, Upkeep, open, outbox, read, upkeep, write};
+use super::{SessionActor, Upkeep, accept, open, outbox, read, upkeep, write};
 use crate::limits::{IDLE_HANDLES_TIME, PROJECTION_DELAY};
 use crate::registry::SessionIdle;
 use crate::session::messages::LookReason;
@@ -105,7 +105,9 @@ impl SessionActor {
                     if adopting {
                         open::adopt(context, store).await?;
                     }
-                    open::survey(context).await
+                    let survey = open::survey(context).await?;
+                    accept::clear_leftovers(context, store, &survey.inbox_files).await?;
+                    Ok(survey)
                 };
                 self.run(step, ctx, survey, Self::surveyed);
             }
@@ -231,7 +233,7 @@ impl SessionActor {
         let projections = std::mem::take(&mut self.todo.projections);
         self.todo.projections_are_due = false;
         let actions = self.actions.next();
-        let accepts = self.accepts.drain(..).collect();
+        let accepts = self.accepts.take_batch();
         let write = async move |context: &StepContext, store: &mut Option<OwnedStore>| {
             write::write(context, store, WriteRequest { actions, accepts }).await
         };
@@ -248,10 +250,12 @@ impl SessionActor {
             self.actions.settled(message);
             self.message_settled(&outbox::system_lane_key(), message);
         }
-        // New tasks change what is due; a message from another agent wakes.
+        // New tasks change what is due; a message from outside wakes.
         if report.wake || !report.settled_actions.is_empty() {
             self.todo.upkeep = Upkeep::Yes;
         }
+        // The survey removes them.
+        self.todo.survey |= report.has_leftovers;
         if report.more {
             self.note_projections(1, ctx);
             self.todo.projections_are_due = true;

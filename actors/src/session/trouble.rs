@@ -99,11 +99,9 @@ impl SessionActor {
         pausing.filter(|trouble| trouble.is_pausing).map(|trouble| trouble.reason.clone()).next()
     }
 
-    /// Answers the agents whose messages wait here. They try again: a session in trouble holds up nobody.
+    /// Answers those whose messages wait here. They try again: a session in trouble holds up nobody.
     fn refuse_accepts(&mut self, reason: &str) {
-        for message in self.accepts.drain(..) {
-            message.refuse(reason);
-        }
+        self.accepts.refuse_all(reason);
     }
 
     /// Forgets all pauses: an operator says that the trouble is over.

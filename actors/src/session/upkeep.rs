@@ -4,8 +4,7 @@ use super::step::{OwnedStore, StepContext, StepError};
 use crate::model::ids::MessageId;
 use crate::model::staleness::{self, AgentState, Claim, Facts, Policy, Verdict};
 use crate::model::time::Timestamp;
-use crate::runtime::{AgentSession, Running};
-use crate::store::central::ContainerStatus;
+use crate::runtime::AgentSession;
 use crate::store::error::StoreError;
 use crate::store::inbound::{self, RecurringRun};
 use crate::store::ledger::RestMark;
@@ -263,19 +262,9 @@ fn claimed_at(claim: &Ack) -> String {
     claim.status_changed.map_or_else(String::new, Timestamp::to_iso)
 }
 
-/// Whether the agent runs: what the runtime knows, else what `v2.db` says.
+/// Whether the session's agent runs.
 pub(super) async fn agent_state(context: &StepContext) -> AgentState {
-    match context.engine.runtime.is_running(&agent_session(context)).await {
-        Running::Yes => AgentState::Running { since: None },
-        Running::No => AgentState::Stopped,
-        Running::Unknown => {
-            let snapshot = context.engine.snapshot();
-            match snapshot.sessions.get(&context.session).map(|session| session.container_status) {
-                Some(ContainerStatus::Stopped) => AgentState::Stopped,
-                Some(ContainerStatus::Running | ContainerStatus::Idle) | None => AgentState::Unknown,
-            }
-        }
-    }
+    context.engine.agent_state(&agent_session(context)).await
 }
 
 fn agent_session(context: &StepContext) -> AgentSession {

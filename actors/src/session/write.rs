@@ -1,34 +1,34 @@
 //! The step that writes `inbound.db`: outcomes of deliveries, system actions, messages from other agents, all in
 //! one transaction.
 
-use super::messages::{AcceptError, AgentMessage};
+use super::accept;
+use super::messages::{AcceptError, InboxArrival};
+use super::notices::Notices;
 use super::step::{OwnedStore, StepContext, StepError};
-use crate::limits::{Limits, PROJECTIONS_PER_TRANSACTION_MAX};
-use crate::model::content;
+use crate::limits::{LAST_ACTIVE_STEP, Limits, PROJECTIONS_PER_TRANSACTION_MAX};
 use crate::model::error::ErrorClass;
-use crate::model::ids::{MessageId, PathComponent, SessionId};
+use crate::model::ids::MessageId;
 use crate::model::message::OutboundRow;
-use crate::model::route::AGENT_CHANNEL_TYPE;
 use crate::model::task::TaskChange;
 use crate::model::time::Timestamp;
 use crate::report::DeliveryState;
+use crate::store::arrivals::{self, Arrival, Enqueued};
 use crate::store::attachments;
 use crate::store::error::StoreError;
 use crate::store::inbound::{self, Insert, NewInbound, NewTask, ProjectedStatus, Projection, TaskUpdate};
-use crate::store::ledger::{Effect, Outcome, Unprojected};
+use crate::store::ledger::{Effect, InboxFiles, Outcome, Unprojected};
 use crate::store::session_store::{Adds, SessionStore};
 use crate::system_action::ActionReply;
 use crate::task_scheduler::PlannedAction;
 use rusqlite::Transaction;
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// What is to be written besides the outcomes that the ledger lists.
 pub(super) struct WriteRequest {
     /// System actions with what the task scheduler made of them.
     pub actions: Vec<(OutboundRow, PlannedAction)>,
-    /// Messages from other agents.
-    pub accepts: Vec<AgentMessage>,
+    /// Messages from other agents and from the application.
+    pub accepts: Vec<InboxArrival>,
 }
 
 /// What was written.
@@ -39,12 +39,19 @@ pub(super) struct WriteReport {
     pub more: bool,
     /// Whether the agent has something new that should wake it.
     pub wake: bool,
+    /// Whether attachments are left in the inbox that no row names.
+    pub has_leftovers: bool,
 }
 
 struct Written {
     projected: Vec<(MessageId, DeliveryState)>,
     actions: Vec<(MessageId, Outcome)>,
+    /// Attachments that have their row now.
+    expected_files: Vec<InboxFiles>,
+    /// Whether attachments are left that got none.
+    has_leftovers: bool,
     more: bool,
+    wake: bool,
 }
 
 /// Writes, then tells the ledger and the askers. On an error nothing is lost: the ledger still lists the
@@ -56,13 +63,8 @@ pub(super) async fn write(
 ) -> Result<WriteReport, StepError> {
     let now = context.engine.now();
     let WriteRequest { actions, accepts } = request;
-    let (accepts, replies): (Vec<_>, Vec<_>) = accepts.into_iter().map(AcceptWork::split).unzip();
-    let accepts = Arc::new(accepts);
-    let wake = !accepts.is_empty();
-    let inside = Arc::clone(&accepts);
-    let written = context
-        .with_store(store, move |store, context| write_all(store, context, &actions, &inside, now))
-        .await;
+    let (works, replies): (Vec<_>, Vec<_>) = accepts.into_iter().map(InboxArrival::split).unzip();
+    let written = write_in_order(context, store, actions, works, now).await;
     let (written, answers) = match written {
         Ok(written) => written,
         Err(error) => {
@@ -77,16 +79,40 @@ pub(super) async fn write(
     for ((reply, _token), answer) in replies.into_iter().zip(answers) {
         let _ = reply.send(answer);
     }
-    Ok(WriteReport { settled_actions, more: written.more, wake })
+    let Written { more, wake, has_leftovers, .. } = written;
+    Ok(WriteReport { settled_actions, more, wake, has_leftovers })
+}
+
+/// Files first, and before them the ledger's note of them; then all rows in one transaction.
+async fn write_in_order(
+    context: &StepContext,
+    store: &mut Option<OwnedStore>,
+    actions: Vec<(OutboundRow, PlannedAction)>,
+    works: Vec<accept::AcceptWork>,
+    now: Timestamp,
+) -> Result<(Written, Answers), StepError> {
+    let accept::Prepared { accepts, expected_files } = accept::prepare(context, store, works).await?;
+    context
+        .with_store(store, move |store, context| {
+            let (written, answers) = write_all(store, context, &actions, accepts, now)?;
+            let has_row = |files: &InboxFiles| {
+                let id = files.message_id.as_str();
+                answers.iter().flatten().any(|enqueued| enqueued.message_id == id)
+            };
+            let (expected_files, left) = expected_files.into_iter().partition::<Vec<_>, _>(has_row);
+            Ok((Written { expected_files, has_leftovers: !left.is_empty(), ..written }, answers))
+        })
+        .await
 }
 
 /// Tells the ledger what `inbound.db` now says.
 async fn record(context: &StepContext, written: &Written, now: Timestamp) -> Result<(), StepError> {
-    if written.projected.is_empty() && written.actions.is_empty() {
+    if written.projected.is_empty() && written.actions.is_empty() && written.expected_files.is_empty() {
         return Ok(());
     }
     let (session, projected, actions) =
         (context.session.clone(), written.projected.clone(), written.actions.clone());
+    let copied = written.expected_files.clone();
     context
         .engine
         .ledger
@@ -94,6 +120,7 @@ async fn record(context: &StepContext, written: &Written, now: Timestamp) -> Res
             for (message, outcome) in &actions {
                 ledger.finish(&session, message, outcome, now)?;
             }
+            ledger.forget_inbox_files(&session, &copied)?;
             ledger.mark_projected(&session, &projected)
         })
         .await?;
@@ -110,36 +137,45 @@ async fn record(context: &StepContext, written: &Written, now: Timestamp) -> Res
     Ok(())
 }
 
-type Answers = Vec<Result<(), AcceptError>>;
+type Answers = Vec<Result<Enqueued, AcceptError>>;
 
 fn write_all(
     store: &mut SessionStore,
     context: &StepContext,
     actions: &[(OutboundRow, PlannedAction)],
-    accepts: &[AcceptWork],
+    accepts: Vec<Result<Arrival, AcceptError>>,
     now: Timestamp,
 ) -> Result<(Written, Answers), StoreError> {
     let reader = &context.engine.ledger_reader;
     let unprojected = reader.unprojected(&context.session, PROJECTIONS_PER_TRANSACTION_MAX)?;
     let directory = Arc::clone(store.directory()?);
-    let mut answers: Answers = accepts.iter().map(|accept| accept.copy_files(context, &directory)).collect();
     let is_told_only = actions.is_empty()
         && accepts.is_empty()
         && unprojected.iter().all(|delivery| delivery.state == DeliveryState::Delivered);
+    let placed = accept::place(store, accepts)?;
+    let notices = Notices::new(context, now);
     let adds = if is_told_only { Adds::Outcomes } else { Adds::Messages };
-    let written_actions = store.write(adds, |transaction| {
-        project(transaction, &unprojected, now)?;
-        for (accept, answer) in accepts.iter().zip(&mut answers) {
-            if answer.is_ok() {
-                accept.insert(transaction, now)?;
-            }
+    let (written_actions, answers) = store.write(adds, |transaction| {
+        project(transaction, &unprojected, &notices)?;
+        let mut answers = Answers::with_capacity(placed.len());
+        for placed in placed {
+            answers.push(match placed {
+                Ok(placed) => Ok(arrivals::insert(transaction, &placed, now)?),
+                Err(refusal) => Err(refusal),
+            });
         }
-        actions
+        let applied = actions
             .iter()
-            .map(|(row, planned)| Ok((row.id.clone(), apply(transaction, row, planned, context, now)?)))
-            .collect::<Result<Vec<_>, StoreError>>()
+            .map(|(row, planned)| Ok((row.id.clone(), apply(transaction, row, planned, context, &notices)?)))
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        Ok((applied, answers))
     })?;
     crash_point!("inbound_committed");
+    let is_told = notices.note_wake();
+    let has_arrivals = answers.iter().flatten().any(|enqueued| enqueued.is_new);
+    if has_arrivals {
+        note_activity(context, now);
+    }
     // Only after the outcome is in the agent's own file may its attachments go.
     for delivery in unprojected.iter().filter(|delivery| delivery.has_files) {
         if delivery.state == DeliveryState::Delivered {
@@ -149,7 +185,32 @@ fn write_all(
     crash_point!("outbox_removed");
     let more = unprojected.len() == PROJECTIONS_PER_TRANSACTION_MAX;
     let projected = unprojected.into_iter().map(|delivery| (delivery.message_id, delivery.state)).collect();
-    Ok((Written { projected, actions: written_actions, more }, answers))
+    let wake = is_told || has_arrivals;
+    let written = Written {
+        projected,
+        actions: written_actions,
+        expected_files: Vec::new(),
+        has_leftovers: false,
+        more,
+        wake,
+    };
+    Ok((written, answers))
+}
+
+/// Says in `v2.db` that the session is in use; not with every message, since each change of that file is read again.
+fn note_activity(context: &StepContext, now: Timestamp) {
+    let snapshot = context.engine.snapshot();
+    let known = snapshot.sessions.get(&context.session).and_then(|facts| facts.last_active);
+    if known.is_some_and(|known| now.since(known) < LAST_ACTIVE_STEP) {
+        return;
+    }
+    // The messages are written; a stale time harms nobody.
+    if let Err(error) = context.engine.central.touch_last_active(&context.session, now)
+        && context.engine.may_warn(&context.session)
+    {
+        slog::warn!(context.engine.logger, "last_active not written"; "session" => %context.session,
+            "error" => %error);
+    }
 }
 
 fn remove_outbox(
@@ -171,7 +232,7 @@ fn remove_outbox(
 fn project(
     transaction: &Transaction<'_>,
     unprojected: &[Unprojected],
-    now: Timestamp,
+    notices: &Notices<'_>,
 ) -> Result<(), StoreError> {
     // A held message is neither delivered nor failed; its agent is only told.
     let outcomes: Vec<Projection> = unprojected
@@ -194,50 +255,14 @@ fn project(
         match delivery.state {
             DeliveryState::Dead => {
                 let facts = (delivery.seq, delivery.attempts, reason);
-                tell_failure(transaction, message, facts, settled_at, now)?;
+                notices.failed(transaction, message, facts, settled_at)?;
             }
             DeliveryState::Held => {
-                tell_held(transaction, message, (delivery.seq, reason), settled_at, now)?;
+                notices.held(transaction, message, (delivery.seq, reason), settled_at)?;
             }
             _ => {}
         }
     }
-    Ok(())
-}
-
-/// Leaves a notice that a message waits for an operator, and that later ones of its kind will too.
-fn tell_held(
-    transaction: &Transaction<'_>,
-    message: &MessageId,
-    (seq, reason): (i64, &str),
-    settled_at: Timestamp,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let content = serde_json::json!({
-        "type": "delivery_held", "messageId": message.as_str(), "seq": seq, "reason": reason,
-    });
-    let id = derived_id("held", &[message.as_str(), &settled_at.as_ms().to_string()])?;
-    let notice = NewInbound { content: content.to_string(), ..inbox_row(id, "system") };
-    inbound::insert_message(transaction, &notice, now)?;
-    Ok(())
-}
-
-/// Leaves a notice in the agent's inbox. It is context only: it wakes nobody.
-fn tell_failure(
-    transaction: &Transaction<'_>,
-    message: &MessageId,
-    (seq, attempts, reason): (i64, u32, &str),
-    settled_at: Timestamp,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let content = serde_json::json!({
-        "type": "delivery_failed", "messageId": message.as_str(), "seq": seq, "reason": reason,
-        "attempts": attempts,
-    });
-    // One notice per death: a message that is replayed and dies again is told again.
-    let id = derived_id("failed", &[message.as_str(), &settled_at.as_ms().to_string()])?;
-    let notice = NewInbound { content: content.to_string(), ..inbox_row(id, "system") };
-    inbound::insert_message(transaction, &notice, now)?;
     Ok(())
 }
 
@@ -246,8 +271,9 @@ fn apply(
     row: &OutboundRow,
     planned: &PlannedAction,
     context: &StepContext,
-    now: Timestamp,
+    notices: &Notices<'_>,
 ) -> Result<Outcome, StoreError> {
+    let now = notices.now;
     let done = Outcome::Done { effect: Effect::Applied, platform_message_id: None, projected: true };
     // The host died after this transaction and before the ledger knew of it.
     match inbound::delivered_status(transaction, &row.id)? {
@@ -264,7 +290,7 @@ fn apply(
     let (status, outcome) = match applied {
         Ok(()) => (ProjectedStatus::Delivered, done),
         Err(reason) => {
-            tell_failure(transaction, &row.id, (row.seq, 0, &reason), now, now)?;
+            notices.failed(transaction, &row.id, (row.seq, 0, &reason), now)?;
             let class = ErrorClass::ActionRefused;
             (ProjectedStatus::Failed, Outcome::Dead { class, reason, attempted: false, projected: true })
         }
@@ -374,7 +400,7 @@ fn insert_reply(
 }
 
 /// A row for the agent's inbox that wakes nobody and answers to no chat.
-fn inbox_row(id: MessageId, kind: &str) -> NewInbound {
+pub(super) fn inbox_row(id: MessageId, kind: &str) -> NewInbound {
     NewInbound {
         id,
         kind: kind.to_owned(),
@@ -388,102 +414,5 @@ fn inbox_row(id: MessageId, kind: &str) -> NewInbound {
         thread_id: None,
         content: String::new(),
         source_session_id: None,
-    }
-}
-
-/// A short id that is always the same for the same parts, however long or odd these are.
-fn derived_text(prefix: &str, parts: &[&str]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part);
-        hash.update([0]);
-    }
-    format!("{prefix}-{}", &format!("{:x}", hash.finalize())[..24])
-}
-
-fn derived_id(prefix: &str, parts: &[&str]) -> Result<MessageId, StoreError> {
-    MessageId::new(&derived_text(prefix, parts)).map_err(|error| StoreError::Limit(error.to_string()))
-}
-
-/// The id that a message gets in the inbox of the agent that it is for.
-pub(super) fn agent_inbox_id(source: &SessionId, message: &MessageId) -> String {
-    derived_text("a2a", &[source.as_str(), message.as_str()])
-}
-
-/// A message from another agent without the means to answer it.
-struct AcceptWork {
-    inbox_id: String,
-    source_session: SessionId,
-    source_group: crate::model::ids::AgentGroupId,
-    source_message: MessageId,
-    content: Arc<str>,
-    files: Arc<[String]>,
-}
-
-type Reply =
-    (tokio::sync::oneshot::Sender<Result<(), AcceptError>>, crate::supervise::activity::ActivityToken);
-
-impl AcceptWork {
-    fn split(message: AgentMessage) -> (Self, Reply) {
-        let AgentMessage { source_session, source_group, source_message, content, files, reply, _token } =
-            message;
-        // Derived from the source, so that a repeated hand-over writes no second row.
-        let inbox_id = agent_inbox_id(&source_session, &source_message);
-        (Self { inbox_id, source_session, source_group, source_message, content, files }, (reply, _token))
-    }
-
-    /// Copies the declared files from the source's outbox into this session's inbox.
-    fn copy_files(
-        &self,
-        context: &StepContext,
-        directory: &crate::store::session_dir::SessionDir,
-    ) -> Result<(), AcceptError> {
-        if self.files.is_empty() {
-            return Ok(());
-        }
-        let limits = &context.engine.settings.limits;
-        let refused = |name: &str, reason: &dyn std::fmt::Display| {
-            AcceptError::Attachment(format!("attachment {name:?}: {reason}"))
-        };
-        if self.files.len() > limits.attachments_max {
-            let reason = format!("{} attachments, the limit is {}", self.files.len(), limits.attachments_max);
-            return Err(AcceptError::Attachment(reason));
-        }
-        let source = context
-            .engine
-            .sessions_root
-            .session(&self.source_group, &self.source_session)
-            .map_err(|error| AcceptError::Unavailable(error.to_string()))?;
-        let inbox_folder = PathComponent::new(&self.inbox_id).map_err(|error| refused("", &error))?;
-        let mut total = 0;
-        for declared in self.files.iter() {
-            limits.check_attachment_name(declared).map_err(AcceptError::Attachment)?;
-            let name = PathComponent::new(declared).map_err(|error| refused(declared, &error))?;
-            let folder = self.source_message.path_component().map_err(|error| refused(declared, &error))?;
-            let (file, size) = attachments::open_outbox_file(&source, &folder, &name)
-                .map_err(|error| refused(declared, &error))?;
-            total += size;
-            if size > limits.attachment_bytes_max || total > limits.attachments_total_bytes_max {
-                return Err(refused(declared, &"the attachments are too large"));
-            }
-            attachments::copy_into_inbox(directory, &inbox_folder, &name, &file, size)
-                .map_err(|error| AcceptError::Unavailable(error.to_string()))?;
-        }
-        Ok(())
-    }
-
-    fn insert(&self, transaction: &Transaction<'_>, now: Timestamp) -> Result<(), StoreError> {
-        let id = MessageId::new(&self.inbox_id).map_err(|error| StoreError::Limit(error.to_string()))?;
-        let row = NewInbound {
-            trigger: true,
-            platform_id: Some(self.source_group.to_string()),
-            channel_type: Some(AGENT_CHANNEL_TYPE.to_owned()),
-            content: content::forwarded_to_agent(&self.content, &self.files, &self.inbox_id),
-            source_session_id: Some(self.source_session.clone()),
-            ..inbox_row(id, "chat")
-        };
-        // A duplicate is the same message handed over twice: it has arrived.
-        inbound::insert_message(transaction, &row, now)?;
-        Ok(())
     }
 }

@@ -10,8 +10,7 @@ use rustix::fs::{self, AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read, Write};
 
 /// The most names that are read from one folder at a time.
 pub const FOLDER_ENTRIES_MAX: usize = 4096;
@@ -58,16 +57,29 @@ pub fn list_outbox_files(
 ///
 /// A link is removed, never followed. A folder in the folder is emptied too, but none below that.
 pub fn remove_outbox(directory: &SessionDir, message: &PathComponent) -> Result<(), StoreError> {
+    remove_message_folder(directory, "outbox", message)
+}
+
+/// The same for a folder in `inbox/`.
+pub fn remove_inbox(directory: &SessionDir, message: &PathComponent) -> Result<(), StoreError> {
+    remove_message_folder(directory, "inbox", message)
+}
+
+fn remove_message_folder(
+    directory: &SessionDir,
+    parent: &str,
+    message: &PathComponent,
+) -> Result<(), StoreError> {
     let device = directory.device();
-    let removed = open_folder(directory.as_fd(), "outbox", device).and_then(|outbox| {
-        let path = format!("outbox/{message}");
-        let folder = match open_folder(outbox.as_fd(), message.as_str(), device) {
+    let removed = open_folder(directory.as_fd(), parent, device).and_then(|parent_folder| {
+        let path = format!("{parent}/{message}");
+        let folder = match open_folder(parent_folder.as_fd(), message.as_str(), device) {
             Ok(folder) => folder,
             Err(StoreError::Refused { reason, .. }) => return Err(refused(&path, &reason)),
             Err(failure) => return Err(failure),
         };
         empty_folder(&folder, &path, device, 1)?;
-        remove_folder(outbox.as_fd(), message.as_str(), &path)
+        remove_folder(parent_folder.as_fd(), message.as_str(), &path)
     });
     match removed {
         Err(StoreError::Missing(_)) => Ok(()),
@@ -75,15 +87,16 @@ pub fn remove_outbox(directory: &SessionDir, message: &PathComponent) -> Result<
     }
 }
 
-/// Copies the first `size` bytes of `source` to `inbox/<message>/<name>`, where another agent finds them.
+/// Copies the first `size` bytes of `source` to `inbox/<message>/<name>`, where an agent finds them. They are on the
+/// disk when this returns: the row that names them comes later, and must not outlive them in a power loss.
 ///
-/// A file of that name is replaced: it is what a crash left of an earlier try. Fails when `source` has become
-/// shorter than `size`.
+/// A file of that name is replaced: it is what a crash left of an earlier try. Fails when `source` has fewer than
+/// `size` bytes.
 pub fn copy_into_inbox(
     target: &SessionDir,
     message: &PathComponent,
     name: &PathComponent,
-    source: &File,
+    source: &mut dyn Read,
     size: u64,
 ) -> Result<(), StoreError> {
     let device = target.device();
@@ -98,7 +111,11 @@ pub fn copy_into_inbox(
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = fs::openat(&folder, name.as_str(), flags, INBOX_FILE_MODE)
         .map_err(|errno| lookup_error(&path, errno))?;
-    let copied = copy_bytes(source, &mut File::from(file), size);
+    let mut file = File::from(file);
+    let copied = copy_bytes(source, &mut file, size)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| Ok(fs::fsync(&folder)?))
+        .and_then(|()| Ok(fs::fsync(&inbox)?));
     copied.map_err(|source| {
         // Half a file helps nobody. If this fails too, the next try replaces it.
         let _ = fs::unlinkat(&folder, name.as_str(), AtFlags::empty());
@@ -106,19 +123,19 @@ pub fn copy_into_inbox(
     })
 }
 
-fn copy_bytes(source: &File, target: &mut File, size: u64) -> io::Result<()> {
+fn copy_bytes(source: &mut dyn Read, target: &mut File, size: u64) -> io::Result<()> {
     let mut block = vec![0; COPY_BLOCK_BYTES];
-    let mut position = 0;
-    while position < size {
-        let left = usize::try_from(size - position).unwrap_or(usize::MAX).min(COPY_BLOCK_BYTES);
-        let got = match source.read_at(&mut block[..left], position) {
+    let mut left = size;
+    while left > 0 {
+        let part = usize::try_from(left).unwrap_or(usize::MAX).min(COPY_BLOCK_BYTES);
+        let got = match source.read(&mut block[..part]) {
             Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
             Ok(got) => got,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
         target.write_all(&block[..got])?;
-        position += got as u64;
+        left -= got as u64;
     }
     Ok(())
 }

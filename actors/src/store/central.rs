@@ -2,20 +2,24 @@
 
 mod questions;
 mod schema;
+mod sessions;
 mod snapshot;
 
 pub use questions::{PendingQuestion, QuestionInsert};
 pub use schema::create_central_schema;
+pub use sessions::{
+    DestinationTarget, NamedDestination, ResolvedSession, SessionMode, SessionRequest, UnresolvedSession,
+};
 pub use snapshot::{
     CentralSnapshot, Chat, ContainerStatus, GroupFacts, SessionFacts, SessionStatus, read_snapshot,
 };
 
 use super::error::StoreError;
-use crate::model::ids::{AgentGroupId, SessionId, ThreadId};
+use crate::model::ids::{AgentGroupId, SessionId};
 use crate::model::time::Timestamp;
 use r2d2::{ManageConnection, Pool, PooledConnection};
 use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -43,19 +47,6 @@ impl fmt::Debug for Central {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Central").finish_non_exhaustive()
     }
-}
-
-/// A session to be created.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewSession {
-    /// Its id.
-    pub id: SessionId,
-    /// The agent group it belongs to.
-    pub agent_group_id: AgentGroupId,
-    /// The chat it speaks in, as `messaging_groups` names it; `None` = none of its own.
-    pub messaging_group_id: Option<String>,
-    /// The thread it speaks in.
-    pub thread_id: Option<ThreadId>,
 }
 
 impl Central {
@@ -125,23 +116,35 @@ impl Central {
         Ok(statement.execute([session.as_str(), &now.to_iso()])? > 0)
     }
 
-    /// Inserts an active session with a stopped container; returns whether it is new. Its agent group and its
-    /// chat must exist.
-    pub fn create_session(&self, session: &NewSession, now: Timestamp) -> Result<bool, StoreError> {
-        let conn = self.connection()?;
-        let mut statement = conn.prepare_cached(
-            "INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, status, container_status,
-               created_at)
-             VALUES (?1, ?2, ?3, ?4, 'active', 'stopped', ?5) ON CONFLICT(id) DO NOTHING",
-        )?;
-        let inserted = statement.execute(params![
-            session.id.as_str(),
-            session.agent_group_id.as_str(),
-            session.messaging_group_id,
-            session.thread_id.as_ref().map(ThreadId::as_str),
-            now.to_iso(),
-        ])?;
-        Ok(inserted > 0)
+    /// Finds the session that is asked for, or makes it under `new_id`, active and with a stopped container.
+    pub fn resolve_session(
+        &self,
+        request: &SessionRequest,
+        new_id: &SessionId,
+        now: Timestamp,
+    ) -> Result<Result<ResolvedSession, UnresolvedSession>, StoreError> {
+        let mut conn = self.connection()?;
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let resolved = sessions::resolve(&tx, request, new_id, now)?;
+        if resolved.is_ok() {
+            tx.commit()?;
+        }
+        Ok(resolved)
+    }
+
+    /// Whom the agents of a group may write to, besides the chat of their session.
+    pub fn destinations(&self, group: &AgentGroupId) -> Result<Vec<NamedDestination>, StoreError> {
+        sessions::destinations(&*self.connection()?, group)
+    }
+
+    /// The questions that wait for an answer, the oldest first; only the one of that id when one is given.
+    pub fn questions(&self, question_id: Option<&str>) -> Result<Vec<PendingQuestion>, StoreError> {
+        questions::list(&*self.connection()?, question_id)
+    }
+
+    /// Forgets a question that is answered, unless another message has asked it since.
+    pub fn remove_question(&self, question: &PendingQuestion) -> Result<(), StoreError> {
+        questions::remove(&*self.connection()?, question)
     }
 
     fn connection(&self) -> Result<PooledConnection<SqliteConnectionManager>, StoreError> {

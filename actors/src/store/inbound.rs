@@ -21,17 +21,18 @@ pub use projection::{
 pub use recurrence::{
     NewRun, NextRun, RecurringRun, RunStatus, clear_recurrence, completed_recurring, insert_next_run,
 };
-pub use routing::{last_peer_session, reply_source};
-pub use schema::{create_schema, needs_upgrade, upgrade};
+pub use routing::{last_peer_session, reply_source, write_destinations, write_session_routing};
+pub use schema::{create_schema, create_tables, needs_upgrade, upgrade};
 pub use tasks::{
     NewTask, TaskUpdate, cancel_series, count_live_tasks, insert_task, pause_series, resume_series,
     update_series,
 };
 
 use super::error::StoreError;
+use super::sql::{Cell, bounded, cell};
 use crate::model::ids::{MessageId, SessionId};
 use crate::model::time::Timestamp;
-use rusqlite::{Connection, Transaction, named_params};
+use rusqlite::{Connection, OptionalExtension, Transaction, named_params};
 
 /// A message for the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +106,36 @@ pub fn insert_message(
         ":on_wake": message.on_wake,
     })?;
     Ok(if inserted == 0 { Insert::Duplicate } else { Insert::Inserted { seq } })
+}
+
+/// What tells one message of an inbox from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundMessage {
+    /// Its number; 0 when the row has none that is usable.
+    pub seq: i64,
+    /// The kind of platform that it came from.
+    pub channel_type: Option<String>,
+    /// The chat.
+    pub platform_id: Option<String>,
+}
+
+/// The message of that id, in files of any version.
+pub fn find_message(conn: &Connection, id: &MessageId) -> Result<Option<FoundMessage>, StoreError> {
+    let mut statement = conn.prepare_cached(concat!(
+        "SELECT ",
+        bounded!("seq"),
+        ", ",
+        bounded!("channel_type"),
+        ", ",
+        bounded!("platform_id"),
+        " FROM messages_in WHERE id = ?1"
+    ))?;
+    let found = statement.query_row([id.as_str()], |row| {
+        let text = |index| Ok::<_, rusqlite::Error>(cell(row, index)?.text().map(str::to_owned));
+        let seq = if let Cell::Integer(seq) = cell(row, 0)? { seq } else { 0 };
+        Ok(FoundMessage { seq, channel_type: text(1)?, platform_id: text(2)? })
+    });
+    Ok(found.optional()?)
 }
 
 /// The next even number above every row's. The bound keeps text out, which SQLite sorts after every number.

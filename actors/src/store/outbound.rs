@@ -158,7 +158,10 @@ fn content_cap(content_bytes_max: u64) -> i64 {
 
 /// Creates the tables of a current `outbound.db` in an empty database.
 pub fn create_schema(conn: &Connection) -> Result<(), StoreError> {
-    Ok(conn.execute_batch(SCHEMA)?)
+    // All or nothing: a host that dies meanwhile leaves an empty file.
+    let tx = conn.unchecked_transaction()?;
+    tx.execute_batch(SCHEMA)?;
+    Ok(tx.commit()?)
 }
 
 const SCHEMA: &str = "

@@ -1,11 +1,12 @@
 //! The open databases of one session, owned by whoever owns the session.
 
+use super::central::{Chat, NamedDestination};
 use super::error::StoreError;
 use super::lease::SessionLease;
 use super::open::{self, InboundAccess, SessionConnection};
 use super::session_dir::{FileIdentity, SessionDir, SessionFile, SessionsRoot};
 use super::{inbound, outbound};
-use crate::model::ids::{AgentGroupId, SessionId};
+use crate::model::ids::{AgentGroupId, SessionId, ThreadId};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::sync::Arc;
 
@@ -209,12 +210,39 @@ fn is_still(opened: &SessionConnection, current: &FileIdentity) -> bool {
     opened.identity().is_ok_and(|identity| identity.is_same_file(current))
 }
 
-/// Makes both databases, in the current form, in a folder that was just made.
-pub fn create_session_files(directory: &Arc<SessionDir>) -> Result<(), StoreError> {
-    let connection = open::create_inbound(directory)?;
-    inbound::create_schema(&connection)?;
-    let connection = open::create_outbound(directory)?;
-    outbound::create_schema(&connection)
+/// What a new session's agent finds in its inbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionSetup {
+    /// The chat it speaks in.
+    pub chat: Option<Chat>,
+    /// The thread.
+    pub thread_id: Option<ThreadId>,
+    /// Whom else it may write to.
+    pub destinations: Vec<NamedDestination>,
+}
+
+/// Makes those of the two databases, in the current form, that a session's folder lacks. What is there stays as it is.
+pub fn create_session_files(directory: &Arc<SessionDir>, setup: &SessionSetup) -> Result<(), StoreError> {
+    if is_absent(directory, SessionFile::Inbound)? {
+        let connection = open::create_inbound(directory)?;
+        let created = || -> Result<(), StoreError> {
+            let tx = connection.unchecked_transaction()?;
+            inbound::create_tables(&tx)?;
+            inbound::write_session_routing(&tx, setup.chat.as_ref(), setup.thread_id.as_ref())?;
+            inbound::write_destinations(&tx, &setup.destinations)?;
+            Ok(tx.commit()?)
+        };
+        created()?;
+    }
+    if is_absent(directory, SessionFile::Outbound)? {
+        outbound::create_schema(&*open::create_outbound(directory)?)?;
+    }
+    Ok(())
+}
+
+/// A host that dies while it makes a file leaves an empty one.
+fn is_absent(directory: &SessionDir, file: SessionFile) -> Result<bool, StoreError> {
+    Ok(directory.identity(file)?.is_none_or(|found| found.size == 0))
 }
 
 #[cfg(test)]

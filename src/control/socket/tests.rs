@@ -2,14 +2,32 @@
 
 use super::super::client::{ClientError, ControlClient};
 use super::*;
+use nanorelay_actors::inbox::{AttachmentContent, InboxAttachment};
 use nanorelay_actors::model::hold::{Hold, HoldCause, HoldScopeKind};
 use nanorelay_actors::report::{AttemptRecord, DeliveryState};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use tokio::task::LocalSet;
 
 struct Fake;
+
+static LIMITS: LazyLock<Limits> =
+    LazyLock::new(|| Limits { content_bytes_max: 100_000, attachments_max: 2, ..Limits::default() });
+
+fn question() -> QuestionRecord {
+    QuestionRecord {
+        question_id: "q-1".to_owned(),
+        session_id: "s-1".to_owned(),
+        message_id: "m-1".to_owned(),
+        title: "Deploy?".to_owned(),
+        options: vec!["Yes".to_owned()],
+        channel_type: Some("slack".to_owned()),
+        platform_id: None,
+        asked_at: "2026-04-16T14:37:00Z".to_owned(),
+    }
+}
 
 fn record(message_id: &str) -> DeliveryRecord {
     DeliveryRecord {
@@ -103,6 +121,25 @@ impl ControlTarget for Fake {
     }
     async fn resume(&self, _: HoldScope, which: Resume) -> Result<usize, OperationError> {
         Ok(if which == Resume::Everything { 2 } else { 1 })
+    }
+    fn limits(&self) -> &Limits {
+        &LIMITS
+    }
+    async fn enqueue(&self, session: SessionId, message: InboxMessage) -> Result<Enqueued, EnqueueError> {
+        let sizes: Vec<u64> =
+            message.attachments.iter().map(|attachment| attachment.content.size().unwrap()).collect();
+        let message_id = format!("{session} {} {sizes:?}", message.content);
+        Ok(Enqueued { message_id, seq: 2, is_new: message.wake })
+    }
+    async fn create_session(&self, request: SessionRequest) -> Result<ReadySession, CreateSessionError> {
+        let (session_id, agent_group_id) = (format!("{request:?}"), request.agent_group_id.to_string());
+        Ok(ReadySession { session_id, agent_group_id, is_new: true })
+    }
+    async fn questions(&self) -> Result<Vec<QuestionRecord>, OperationError> {
+        Ok(vec![question()])
+    }
+    async fn answer(&self, answer: Answer) -> Result<Enqueued, AnswerError> {
+        Err(AnswerError::NoSuchQuestion(answer.question_id))
     }
 }
 
@@ -225,11 +262,8 @@ async fn a_file_that_is_no_socket_is_left_alone() {
 #[tokio::test]
 async fn a_request_without_bound_or_sense_is_refused() {
     for request in [vec![b'x'; REQUEST_BYTES_MAX + 10], b"{\"command\":\"explode\"}\n".to_vec()] {
-        let [Response::Error { message }] =
-            &answer(&request[..request.len().min(REQUEST_BYTES_MAX + 1)], &Fake).await[..]
-        else {
-            panic!("an error")
-        };
+        let line = &request[..request.len().min(REQUEST_BYTES_MAX + 1)];
+        let message = answer(line, &mut &b""[..], &Fake, &Semaphore::new(1)).await.unwrap_err();
         assert!(message.starts_with("the request is "), "{message}");
     }
 }
@@ -241,6 +275,47 @@ async fn a_silent_client_does_not_hold_up_another() {
         let mut silent = std::os::unix::net::UnixStream::connect(data_dir.join(SOCKET_NAME)).unwrap();
         silent.write_all(b"{\"comm").unwrap();
         ControlClient::connect(&data_dir).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_is_longer_than_a_request_and_has_files() {
+    let dir = tempfile::tempdir().unwrap();
+    with_client(dir.path(), |data_dir| {
+        let client = ControlClient::connect(&data_dir).unwrap();
+        let long = "x".repeat(99_000);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 300_000]).unwrap();
+        let mut message = InboxMessage::new(long.clone()).attach("a.bin", vec![0; 200_000]);
+        let content = AttachmentContent::File(file.into());
+        message.attachments.push(InboxAttachment { name: "b.bin".to_owned(), content });
+        let sent = client.send("s-1", &message).unwrap();
+        assert_eq!((sent.message_id, sent.seq), (format!("s-1 {long} [200000, 300000]"), 2));
+        let more = message.clone().attach("c.bin", vec![0]);
+        assert_eq!(client.send("s-1", &more).unwrap_err().to_string(), "3 attachments, the limit is 2");
+        let longer = InboxMessage::new("x".repeat(5_000_000));
+        let refused = client.send("s-1", &longer).unwrap_err().to_string();
+        assert!(refused.contains("5000000 bytes"), "{refused}");
+        assert!(matches!(client.send("../s", &message), Err(ClientError::Refused(_))));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sessions_are_asked_for_and_questions_are_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    with_client(dir.path(), |data_dir| {
+        let client = ControlClient::connect(&data_dir).unwrap();
+        let chat = ("slack".to_owned(), "slack:C1".to_owned());
+        let request =
+            session_request("ag", Some(&chat), Some("t"), Some(SessionMode::PerThread), true).unwrap();
+        let ready = client.create_session(&request).unwrap();
+        assert_eq!(ready.session_id, format!("{request:?}"), "every part arrives");
+        assert_eq!(client.questions().unwrap(), [question()]);
+        let (question_id, selected_option) = ("q-2".to_owned(), "Yes".to_owned());
+        let refused = client.answer(&Answer { question_id, selected_option, user_id: "u".to_owned() });
+        assert!(refused.unwrap_err().to_string().contains("q-2"));
     })
     .await;
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::store::session_dir::tests::{Fixture, assert_missing, assert_refused, make_fifo};
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,11 +24,12 @@ fn open_report(fixture: &Fixture) -> Result<(File, u64), StoreError> {
 fn source(content: &str) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(content.as_bytes()).unwrap();
+    file.rewind().unwrap();
     file
 }
 
 fn copy(fixture: &Fixture, content: &str, size: u64) -> Result<(), StoreError> {
-    copy_into_inbox(&fixture.directory, &component("m1"), &component("a.png"), &source(content), size)
+    copy_into_inbox(&fixture.directory, &component("m1"), &component("a.png"), &mut source(content), size)
 }
 
 #[test]
@@ -152,6 +153,19 @@ fn removing_follows_no_link() {
     std::fs::rename(fixture.path("outbox"), fixture.path("real")).unwrap();
     symlink(fixture.data.path(), fixture.path("outbox")).unwrap();
     assert_refused(remove_outbox(&fixture.directory, &component("outside")), "symbolic link");
+    fixture.assert_victim_untouched();
+}
+
+#[test]
+fn a_removed_inbox_folder_is_gone_and_its_links_are_not_followed() {
+    let fixture = Fixture::new();
+    copy(&fixture, "picture", 7).unwrap();
+    symlink(fixture.data.path().join("outside"), fixture.path("inbox/m1/link")).unwrap();
+    remove_inbox(&fixture.directory, &component("m1")).unwrap();
+    assert!(!fixture.path("inbox/m1").exists());
+    remove_inbox(&fixture.directory, &component("m1")).unwrap();
+    symlink(fixture.data.path().join("outside"), fixture.path("inbox/m1")).unwrap();
+    assert_refused(remove_inbox(&fixture.directory, &component("m1")), "symbolic link");
     fixture.assert_victim_untouched();
 }
 

@@ -4,7 +4,7 @@ use crate::model::ids::{MessageId, SessionId};
 use crate::model::time::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::sql::{is_missing_column, is_missing_table};
-use rusqlite::{CachedStatement, OptionalExtension, Transaction, named_params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, named_params};
 
 /// A question that waits for its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +86,49 @@ pub(super) fn insert(tx: &Transaction<'_>, question: &PendingQuestion) -> Result
         )
         .optional()?;
     Ok(if is_same == Some(true) { QuestionInsert::Same } else { QuestionInsert::Taken })
+}
+
+const LIST_CURRENT: &str = "
+SELECT question_id, session_id, message_out_id, platform_id, channel_type, thread_id, title, options_json, created_at
+FROM pending_questions WHERE ?1 IS NULL OR question_id = ?1 ORDER BY created_at, question_id";
+const LIST_SEED: &str = "
+SELECT question_id, session_id, message_out_id, platform_id, channel_type, thread_id, '', '[]', created_at
+FROM pending_questions WHERE ?1 IS NULL OR question_id = ?1 ORDER BY created_at, question_id";
+
+/// Rows that cannot be used are left out.
+pub(super) fn list(conn: &Connection, question_id: Option<&str>) -> Result<Vec<PendingQuestion>, StoreError> {
+    let mut statement = match conn.prepare_cached(LIST_CURRENT) {
+        Err(error) if is_missing_table(&error) => return Ok(Vec::new()),
+        Err(error) if is_missing_column(&error) => conn.prepare_cached(LIST_SEED)?,
+        prepared => prepared?,
+    };
+    let questions = statement.query_map([question_id], |row| {
+        let ids = SessionId::new(&row.get::<_, String>(1)?)
+            .ok()
+            .zip(MessageId::new(&row.get::<_, String>(2)?).ok());
+        let Some((session_id, message_out_id)) = ids else { return Ok(None) };
+        let created_at: String = row.get(8)?;
+        Ok(Some(PendingQuestion {
+            question_id: row.get(0)?,
+            session_id,
+            message_out_id,
+            platform_id: row.get(3)?,
+            channel_type: row.get(4)?,
+            thread_id: row.get(5)?,
+            title: row.get(6)?,
+            options_json: row.get(7)?,
+            created_at: Timestamp::parse(&created_at).unwrap_or(Timestamp::from_ms(0)),
+        }))
+    })?;
+    Ok(questions.filter_map(Result::transpose).collect::<Result<_, _>>()?)
+}
+
+pub(super) fn remove(conn: &Connection, question: &PendingQuestion) -> Result<(), StoreError> {
+    conn.prepare_cached(
+        "DELETE FROM pending_questions WHERE question_id = ?1 AND session_id = ?2 AND message_out_id = ?3",
+    )?
+    .execute([&question.question_id, question.session_id.as_str(), question.message_out_id.as_str()])?;
+    Ok(())
 }
 
 fn prepare<'t>(tx: &'t Transaction<'_>) -> Result<Option<CachedStatement<'t>>, StoreError> {

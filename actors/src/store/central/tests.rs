@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::ids::{ChannelType, MessageId, PlatformId};
+use crate::model::ids::{ChannelType, MessageId, PlatformId, ThreadId};
 use crate::store::seed_schema;
 
 const NOW: Timestamp = Timestamp::from_ms(1_795_333_635_501);
@@ -185,27 +185,94 @@ fn the_version_changes_with_every_commit_of_anybody() {
     assert_ne!(world.central.data_version().unwrap(), second);
 }
 
+fn chat(channel_type: &str, platform_id: &str) -> Chat {
+    (ChannelType::new(channel_type).unwrap(), PlatformId::new(platform_id).unwrap())
+}
+
 #[test]
 fn a_session_is_created_once_and_its_state_is_kept() {
-    let World { central, .. } = &current();
-    let new = NewSession {
-        id: session("new"),
-        agent_group_id: group("ag-helper"),
-        messaging_group_id: Some("mg-slack".to_owned()),
-        thread_id: None,
+    for world in [current(), seed()] {
+        let central = &world.central;
+        let (channel_type, platform_id) = chat("slack", "slack:C0OPS");
+        let request = SessionRequest::new(group("ag-helper")).chat(channel_type, platform_id);
+        let resolve = |id: &str| central.resolve_session(&request, &session(id), NOW).unwrap().unwrap();
+        let new = resolve("new");
+        assert_eq!((new.session_id.as_str(), new.is_new), ("new", true));
+        let again = resolve("newer");
+        assert_eq!((again.session_id.as_str(), again.is_new), ("new", false));
+        assert!(central.set_container_status(&new.session_id, ContainerStatus::Running).unwrap());
+        assert!(central.touch_last_active(&new.session_id, NOW).unwrap());
+        assert!(!central.set_container_status(&session("nobody"), ContainerStatus::Idle).unwrap());
+        let snapshot = central.load_snapshot().unwrap();
+        let facts = snapshot.newest_active_session(&group("ag-helper")).unwrap();
+        assert_eq!((&facts.id, facts.container_status), (&new.session_id, ContainerStatus::Running));
+        assert_eq!((facts.created_at, facts.last_active), (Some(NOW), Some(NOW)));
+        assert_eq!(facts.own_chat, Some(chat("slack", "slack:C0OPS")));
+    }
+}
+
+#[test]
+fn what_a_session_is_asked_for_must_be_known() {
+    let world = current();
+    let resolve =
+        |request: &SessionRequest| world.central.resolve_session(request, &session("new"), NOW).unwrap();
+    let nobody = SessionRequest::new(group("ag-gone"));
+    assert_eq!(resolve(&nobody), Err(UnresolvedSession::NoSuchAgentGroup(group("ag-gone"))));
+    let (channel_type, platform_id) = chat("matrix", "!room");
+    let nowhere = SessionRequest::new(group("ag-main")).chat(channel_type.clone(), platform_id.clone());
+    assert_eq!(resolve(&nowhere), Err(UnresolvedSession::NoSuchChat(channel_type, platform_id)));
+    let without = SessionRequest::new(group("ag-main")).mode(SessionMode::Shared);
+    assert_eq!(resolve(&without), Err(UnresolvedSession::ChatMissing(SessionMode::Shared)));
+    assert_eq!(world.central.load_snapshot().unwrap().sessions.len(), 5, "nothing was made");
+    assert!(resolve(&nowhere.add_chat()).unwrap().is_new);
+}
+
+#[test]
+fn the_mode_of_a_session_is_that_of_the_wiring_unless_it_is_said() {
+    let world = current();
+    world
+        .other
+        .execute_batch("UPDATE messaging_group_agents SET session_mode = 'per-thread' WHERE id = 'mga-2'")
+        .unwrap();
+    let (channel_type, platform_id) = chat("slack", "slack:C0OPS");
+    let request = SessionRequest::new(group("ag-main")).chat(channel_type, platform_id);
+    let resolve = |request: SessionRequest, id: &str| {
+        let resolved = world.central.resolve_session(&request, &session(id), NOW).unwrap().unwrap();
+        (
+            resolved.session_id.to_string(),
+            resolved.thread_id.map(|thread| thread.to_string()),
+            resolved.chat.is_some(),
+        )
     };
-    assert!(central.create_session(&new, NOW).unwrap());
-    assert!(!central.create_session(&new, NOW).unwrap());
-    assert!(central.set_container_status(&new.id, ContainerStatus::Running).unwrap());
-    assert!(central.touch_last_active(&new.id, NOW).unwrap());
-    assert!(!central.set_container_status(&session("nobody"), ContainerStatus::Idle).unwrap());
-    let snapshot = central.load_snapshot().unwrap();
-    let facts = snapshot.newest_active_session(&group("ag-helper")).unwrap();
-    assert_eq!((&facts.id, facts.container_status), (&new.id, ContainerStatus::Running));
-    assert_eq!((facts.created_at, facts.last_active), (Some(NOW), Some(NOW)));
-    assert_eq!(facts.own_chat.as_ref().unwrap().0.as_str(), "slack");
-    let orphan = NewSession { agent_group_id: group("ag-gone"), id: session("orphan"), ..new };
-    assert!(central.create_session(&orphan, NOW).is_err());
+    let thread = |name: &str| ThreadId::new(name).unwrap();
+    let in_thread = request.clone().thread(thread("t-1"));
+    let expected = ("new-1".to_owned(), Some("t-1".to_owned()), true);
+    assert_eq!(resolve(in_thread.clone(), "new-1"), expected);
+    assert_eq!(resolve(in_thread.clone(), "new-2"), expected);
+    assert_eq!(resolve(in_thread.clone().mode(SessionMode::Shared), "new-3"), ("ops".to_owned(), None, true));
+    assert_eq!(resolve(in_thread.mode(SessionMode::AgentShared), "new-4"), ("new-4".to_owned(), None, false));
+    assert_eq!(resolve(SessionRequest::new(group("ag-helper")), "new-5"), ("helper".to_owned(), None, false));
+}
+
+#[test]
+fn destinations_have_the_names_that_the_agent_and_people_use() {
+    let world = current();
+    world.other.execute_batch("UPDATE messaging_groups SET name = 'Ops' WHERE id = 'mg-slack'").unwrap();
+    let named = |name: &str, display_name: &str, target| NamedDestination {
+        name: name.to_owned(),
+        display_name: display_name.to_owned(),
+        target,
+    };
+    let slack = DestinationTarget::Chat { channel_type: "slack".into(), platform_id: "slack:C0OPS".into() };
+    let helper = DestinationTarget::Agent("ag-helper".to_owned());
+    let expected = [named("helper", "Helper", helper), named("ops", "Ops", slack)];
+    assert_eq!(world.central.destinations(&group("ag-main")).unwrap(), expected);
+    assert_eq!(
+        world.central.destinations(&group("ag-helper")).unwrap(),
+        [],
+        "what leads nowhere is left out"
+    );
+    assert_eq!(seed().central.destinations(&group("ag-main")).unwrap(), []);
 }
 
 #[test]
@@ -231,6 +298,14 @@ fn a_question_is_recorded_once_and_its_id_is_never_taken_over() {
             .query_row("SELECT session_id, created_at FROM pending_questions", [], |row| row.try_into())
             .unwrap();
         assert_eq!(row, ("main".to_owned(), "2026-11-22T07:47:15.501Z".to_owned()));
+        let listed = central.questions(None).unwrap();
+        assert_eq!((listed.len(), listed[0].created_at), (1, NOW));
+        assert_eq!(central.questions(Some("q-1")).unwrap(), listed);
+        assert_eq!(central.questions(Some("q-2")).unwrap(), []);
+        central.remove_question(&question("main", "m-2")).unwrap();
+        assert_eq!(central.questions(None).unwrap().len(), 1, "another message's question stays");
+        central.remove_question(&listed[0]).unwrap();
+        assert_eq!(central.questions(None).unwrap(), []);
     }
     let World { central, other, .. } = &current();
     other.execute_batch("DROP TABLE pending_questions").unwrap();

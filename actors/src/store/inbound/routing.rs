@@ -1,12 +1,49 @@
-//! Where an answer to another agent goes.
+//! Where an agent's words go: its own chat, its destinations, and an answer to another agent.
 //!
-//! The agent could forge these rows: a session named here may receive a message only if it belongs to the
+//! The agent could forge all of it. What it may do is in `v2.db`: a session named here may receive a message only if it belongs to the
 //! addressed group, is active, and the sender may write to that group.
 
-use crate::model::ids::{AgentGroupId, SessionId};
+use crate::model::ids::{AgentGroupId, SessionId, ThreadId};
+use crate::store::central::{Chat, DestinationTarget, NamedDestination};
 use crate::store::error::StoreError;
 use crate::store::sql::{bounded, cell, is_missing_column};
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+/// Tells the agent in which chat and thread it speaks; nothing for a session without a chat.
+pub fn write_session_routing(
+    tx: &Transaction<'_>,
+    chat: Option<&Chat>,
+    thread_id: Option<&ThreadId>,
+) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT OR REPLACE INTO session_routing (id, channel_type, platform_id, thread_id) VALUES (1, ?1, ?2, ?3)",
+        params![
+            chat.map(|(channel_type, _)| channel_type.as_str()),
+            chat.map(|(_, platform_id)| platform_id.as_str()),
+            thread_id.map(ThreadId::as_str),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Tells the agent whom it may write to besides its own chat.
+pub fn write_destinations(tx: &Transaction<'_>, destinations: &[NamedDestination]) -> Result<(), StoreError> {
+    tx.execute("DELETE FROM destinations", [])?;
+    let mut statement = tx.prepare(
+        "INSERT INTO destinations (name, display_name, type, channel_type, platform_id, agent_group_id)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for NamedDestination { name, display_name, target } in destinations {
+        let (kind, channel_type, platform_id, group) = match target {
+            DestinationTarget::Chat { channel_type, platform_id } => {
+                ("channel", Some(channel_type), Some(platform_id), None)
+            }
+            DestinationTarget::Agent(group) => ("agent", None, None, Some(group)),
+        };
+        statement.execute(params![name, display_name, kind, channel_type, platform_id, group])?;
+    }
+    Ok(())
+}
 
 /// The session and the agent group that sent the message `in_reply_to`; `None` when it is not there, or not from
 /// an agent, or from a time before sessions were recorded.

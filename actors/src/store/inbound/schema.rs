@@ -57,11 +57,17 @@ CREATE TABLE delivered (
 /// Creates the tables of a current `inbound.db` in an empty database.
 pub fn create_schema(conn: &Connection) -> Result<(), StoreError> {
     let tx = conn.unchecked_transaction()?;
+    create_tables(&tx)?;
+    Ok(tx.commit()?)
+}
+
+/// The same in a transaction that does more.
+pub fn create_tables(tx: &Transaction<'_>) -> Result<(), StoreError> {
     tx.execute_batch(CORE)?;
     for (_, sql) in ADDED_OBJECTS {
         tx.execute_batch(sql)?;
     }
-    Ok(tx.commit()?)
+    Ok(())
 }
 
 /// Whether [`upgrade`] has something to do. Fails when a table is missing that every version has.

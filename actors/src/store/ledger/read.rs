@@ -288,7 +288,8 @@ impl LedgerReader {
                 .prepare(
                     "SELECT DISTINCT session_id FROM deliveries WHERE state IN ('queued','sending','retrying')
                      UNION SELECT DISTINCT session_id FROM deliveries WHERE projected = 0
-                     UNION SELECT session_id FROM sessions WHERE quarantine_reason IS NOT NULL",
+                     UNION SELECT session_id FROM sessions WHERE quarantine_reason IS NOT NULL
+                     UNION SELECT session_id FROM inbox_files",
                 )?
                 .query_map([], |row| row.get(0))?
                 .collect()
