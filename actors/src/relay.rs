@@ -7,6 +7,7 @@ mod pauses;
 mod rebuild;
 mod root;
 mod stopped;
+mod tasks;
 
 pub use builder::{RelayBuilder, StartError};
 pub use pauses::Resume;

@@ -8,12 +8,15 @@ mod agent_lane;
 mod judge;
 pub mod messages;
 mod open;
+pub(crate) mod operate;
 mod outbox;
 mod planning;
 mod postponed;
 mod pump;
 mod read;
+mod runs;
 mod step;
+pub(crate) mod tasks;
 mod trouble;
 mod upkeep;
 mod window;
@@ -32,6 +35,7 @@ use crate::session::messages::{
     Accept, AgentMessage, ChannelRestarted, Look, LookReason, ObserveSession, Retire, SessionSnapshot,
     Settled, Settlement,
 };
+use crate::session::operate::TaskOperation;
 use crate::session::planning::Actions;
 use crate::session::pump::StepKind;
 use crate::session::step::{OwnedStore, StepContext};
@@ -62,6 +66,8 @@ pub struct SessionActor {
     agent_lanes: HashMap<Arc<str>, AgentLane>,
     /// Messages from other agents.
     accepts: VecDeque<AgentMessage>,
+    /// What operators want of this session's tasks.
+    operations: VecDeque<TaskOperation>,
     /// Messages that the ledger knows to wait.
     backlog: u64,
     /// The right to be opened and read for the first time, until that is done.
@@ -166,6 +172,7 @@ impl SessionActor {
                 actions: Actions::default(),
                 agent_lanes: HashMap::new(),
                 accepts: VecDeque::new(),
+                operations: VecDeque::new(),
                 backlog: 0,
                 activation: None,
                 idle_handles: None,

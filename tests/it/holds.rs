@@ -315,6 +315,7 @@ async fn a_tenant_at_its_limit_leaves_the_channel_to_others() {
         agent_groups: vec!["ag-a*".to_owned()],
         weight: 5,
         in_flight_max: Some(2),
+        timezone: None,
     }];
     world.slack.script(|call| match call.agent_group_id.as_str() {
         "ag-b" => Answer::Accept,

@@ -22,6 +22,7 @@ mod semantics;
 mod serve;
 mod supervision;
 mod support;
+mod task_runs;
 mod tasks;
 mod trouble;
 mod webhook;

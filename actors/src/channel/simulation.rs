@@ -65,7 +65,7 @@ fn account(settings: &ChannelSettings) -> Arc<ChannelAccount> {
 }
 
 fn tenant(group: &AgentGroupId) -> Arc<Tenant> {
-    Arc::new(Tenant { name: group.into(), weight: 2, in_flight_max: 16 })
+    Arc::new(Tenant { name: group.into(), weight: 2, in_flight_max: 16, timezone: None })
 }
 
 impl World {

@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn tenant(name: &str, weight: u32, in_flight_max: usize) -> Arc<Tenant> {
-        Arc::new(Tenant { name: TenantName::new(name).unwrap(), weight, in_flight_max })
+        Arc::new(Tenant { name: TenantName::new(name).unwrap(), weight, in_flight_max, timezone: None })
     }
 
     #[test]

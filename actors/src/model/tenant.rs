@@ -1,6 +1,7 @@
 //! Who shares a channel: tenants, their weights, and which agent groups belong to them.
 
 use super::ids::{AgentGroupId, InvalidId, TenantName};
+use jiff::tz::TimeZone;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,6 +16,24 @@ pub struct TenantSettings {
     pub weight: u32,
     /// Most of its sends at a time in one channel; `None` = as many as the channel has.
     pub in_flight_max: Option<usize>,
+    /// IANA name of the zone in which its tasks' recurrences are read; `None` = the host's.
+    pub timezone: Option<String>,
+}
+
+/// Why a tenant cannot be as an operator describes it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTenant {
+    /// Its name.
+    #[error(transparent)]
+    Name(#[from] InvalidId),
+    /// Its zone.
+    #[error("{name:?}: {timezone:?} is not a known IANA time zone")]
+    Timezone {
+        /// The tenant.
+        name: String,
+        /// What was written.
+        timezone: String,
+    },
 }
 
 /// One who shares a channel.
@@ -26,6 +45,8 @@ pub struct Tenant {
     pub weight: u32,
     /// Most of its sends at a time in one channel.
     pub in_flight_max: usize,
+    /// The zone in which its tasks' recurrences are read; `None` = the host's.
+    pub timezone: Option<TimeZone>,
 }
 
 /// The tenants of one host.
@@ -39,10 +60,15 @@ pub struct Tenants {
 impl Tenants {
     /// Takes what an operator describes. When several patterns fit a group, the one with the most characters that are
     /// no `*` counts; among equals, the tenant whose name comes first.
-    pub fn new(described: &[TenantSettings]) -> Result<Self, InvalidId> {
+    pub fn new(described: &[TenantSettings]) -> Result<Self, InvalidTenant> {
         let mut tenants = Self::default();
         for settings in described {
+            let zone = |timezone: &String| {
+                let (name, timezone) = (settings.name.clone(), timezone.clone());
+                TimeZone::get(&timezone).map_err(|_| InvalidTenant::Timezone { name, timezone })
+            };
             let tenant = Arc::new(Tenant {
+                timezone: settings.timezone.as_ref().map(zone).transpose()?,
                 name: TenantName::new(&settings.name)?,
                 weight: settings.weight.max(1),
                 in_flight_max: settings.in_flight_max.unwrap_or(usize::MAX).max(1),
@@ -69,7 +95,12 @@ impl Tenants {
             .or_else(|| self.by_name.get(group.as_str()));
         match described {
             Some(tenant) => Arc::clone(tenant),
-            None => Arc::new(Tenant { name: TenantName::from(group), weight: 1, in_flight_max: usize::MAX }),
+            None => Arc::new(Tenant {
+                name: TenantName::from(group),
+                weight: 1,
+                in_flight_max: usize::MAX,
+                timezone: None,
+            }),
         }
     }
 }
@@ -98,6 +129,7 @@ mod tests {
             agent_groups: groups.iter().map(|group| (*group).to_owned()).collect(),
             weight: *weight,
             in_flight_max: None,
+            timezone: None,
         };
         Tenants::new(&described.iter().map(settings).collect::<Vec<_>>()).unwrap()
     }
@@ -143,12 +175,28 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_that_nobody_knows_is_an_error_that_names_the_tenant() {
+        let in_zone = |zone: &str| TenantSettings {
+            name: "acme".to_owned(),
+            agent_groups: vec!["ag-*".to_owned()],
+            weight: 1,
+            in_flight_max: None,
+            timezone: Some(zone.to_owned()),
+        };
+        let tokyo = Tenants::new(&[in_zone("Asia/Tokyo")]).unwrap().of(&AgentGroupId::new("ag-1").unwrap());
+        assert_eq!(tokyo.timezone.as_ref().and_then(TimeZone::iana_name), Some("Asia/Tokyo"));
+        let error = Tenants::new(&[in_zone("Mars/Base")]).unwrap_err().to_string();
+        assert_eq!(error, r#""acme": "Mars/Base" is not a known IANA time zone"#);
+    }
+
+    #[test]
     fn a_weight_or_a_limit_of_nothing_counts_as_one() {
         let settings = TenantSettings {
             name: "t".to_owned(),
             agent_groups: vec!["*".to_owned()],
             weight: 0,
             in_flight_max: Some(0),
+            timezone: None,
         };
         let tenant = Tenants::new(&[settings]).unwrap().of(&AgentGroupId::new("x").unwrap());
         assert_eq!((tenant.weight, tenant.in_flight_max), (1, 1));

@@ -99,10 +99,13 @@ impl SessionActor {
         pausing.filter(|trouble| trouble.is_pausing).map(|trouble| trouble.reason.clone()).next()
     }
 
-    /// Answers the agents whose messages wait here. They try again: a session in trouble holds up nobody.
+    /// Answers the agents whose messages wait here, and operators. They try again: a session in trouble holds up nobody.
     fn refuse_accepts(&mut self, reason: &str) {
         for message in self.accepts.drain(..) {
             message.refuse(reason);
+        }
+        for operation in self.operations.drain(..) {
+            operation.refuse(reason);
         }
     }
 

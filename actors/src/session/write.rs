@@ -2,19 +2,20 @@
 //! one transaction.
 
 use super::messages::{AcceptError, AgentMessage};
+use super::operate::TaskOperation;
 use super::step::{OwnedStore, StepContext, StepError};
+use super::tasks::{apply_task, change_series};
 use crate::limits::{Limits, PROJECTIONS_PER_TRANSACTION_MAX};
 use crate::model::content;
 use crate::model::error::ErrorClass;
 use crate::model::ids::{MessageId, PathComponent, SessionId};
 use crate::model::message::OutboundRow;
 use crate::model::route::AGENT_CHANNEL_TYPE;
-use crate::model::task::TaskChange;
 use crate::model::time::Timestamp;
-use crate::report::DeliveryState;
+use crate::report::{DeliveryState, TaskVerb};
 use crate::store::attachments;
 use crate::store::error::StoreError;
-use crate::store::inbound::{self, Insert, NewInbound, NewTask, ProjectedStatus, Projection, TaskUpdate};
+use crate::store::inbound::{self, NewInbound, ProjectedStatus, Projection};
 use crate::store::ledger::{Effect, Outcome, Unprojected};
 use crate::store::session_store::{Adds, SessionStore};
 use crate::system_action::ActionReply;
@@ -29,6 +30,8 @@ pub(super) struct WriteRequest {
     pub actions: Vec<(OutboundRow, PlannedAction)>,
     /// Messages from other agents.
     pub accepts: Vec<AgentMessage>,
+    /// What operators want of the tasks.
+    pub operations: Vec<TaskOperation>,
 }
 
 /// What was written.
@@ -44,7 +47,16 @@ pub(super) struct WriteReport {
 struct Written {
     projected: Vec<(MessageId, DeliveryState)>,
     actions: Vec<(MessageId, Outcome)>,
+    /// How many rows each operation changed.
+    changed: Vec<usize>,
     more: bool,
+}
+
+/// What one transaction writes besides outcomes.
+struct WriteWork {
+    actions: Vec<(OutboundRow, PlannedAction)>,
+    accepts: Arc<Vec<AcceptWork>>,
+    operations: Vec<(String, TaskVerb)>,
 }
 
 /// Writes, then tells the ledger and the askers. On an error nothing is lost: the ledger still lists the
@@ -55,17 +67,23 @@ pub(super) async fn write(
     request: WriteRequest,
 ) -> Result<WriteReport, StepError> {
     let now = context.engine.now();
-    let WriteRequest { actions, accepts } = request;
+    let WriteRequest { actions, accepts, operations } = request;
     let (accepts, replies): (Vec<_>, Vec<_>) = accepts.into_iter().map(AcceptWork::split).unzip();
     let accepts = Arc::new(accepts);
-    let wake = !accepts.is_empty();
-    let inside = Arc::clone(&accepts);
-    let written = context
-        .with_store(store, move |store, context| write_all(store, context, &actions, &inside, now))
-        .await;
+    let wake = !accepts.is_empty() || !operations.is_empty();
+    let work = WriteWork {
+        actions,
+        accepts: Arc::clone(&accepts),
+        operations: operations.iter().map(|operation| (operation.task_id.clone(), operation.verb)).collect(),
+    };
+    let written =
+        context.with_store(store, move |store, context| write_all(store, context, &work, now)).await;
     let (written, answers) = match written {
         Ok(written) => written,
         Err(error) => {
+            for operation in operations {
+                operation.refuse(&error.to_string());
+            }
             for (reply, _token) in replies {
                 let _ = reply.send(Err(AcceptError::Unavailable(error.to_string())));
             }
@@ -74,6 +92,9 @@ pub(super) async fn write(
     };
     let settled_actions = written.actions.iter().map(|(id, _)| id.clone()).collect();
     record(context, &written, now).await?;
+    for (operation, changed) in operations.into_iter().zip(written.changed) {
+        let _ = operation.reply.send(Ok(changed));
+    }
     for ((reply, _token), answer) in replies.into_iter().zip(answers) {
         let _ = reply.send(answer);
     }
@@ -116,29 +137,32 @@ type Answers = Vec<Result<(), AcceptError>>;
 fn write_all(
     store: &mut SessionStore,
     context: &StepContext,
-    actions: &[(OutboundRow, PlannedAction)],
-    accepts: &[AcceptWork],
+    work: &WriteWork,
     now: Timestamp,
 ) -> Result<(Written, Answers), StoreError> {
+    let WriteWork { actions, accepts, operations } = work;
     let reader = &context.engine.ledger_reader;
     let unprojected = reader.unprojected(&context.session, PROJECTIONS_PER_TRANSACTION_MAX)?;
     let directory = Arc::clone(store.directory()?);
     let mut answers: Answers = accepts.iter().map(|accept| accept.copy_files(context, &directory)).collect();
     let is_told_only = actions.is_empty()
         && accepts.is_empty()
+        && operations.is_empty()
         && unprojected.iter().all(|delivery| delivery.state == DeliveryState::Delivered);
     let adds = if is_told_only { Adds::Outcomes } else { Adds::Messages };
-    let written_actions = store.write(adds, |transaction| {
+    let (written_actions, changed) = store.write(adds, |transaction| {
         project(transaction, &unprojected, now)?;
         for (accept, answer) in accepts.iter().zip(&mut answers) {
             if answer.is_ok() {
                 accept.insert(transaction, now)?;
             }
         }
-        actions
+        let applied = actions
             .iter()
             .map(|(row, planned)| Ok((row.id.clone(), apply(transaction, row, planned, context, now)?)))
-            .collect::<Result<Vec<_>, StoreError>>()
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        let change = |(task_id, verb): &(String, TaskVerb)| change_series(transaction, task_id, *verb, now);
+        Ok((applied, operations.iter().map(change).collect::<Result<Vec<_>, _>>()?))
     })?;
     crash_point!("inbound_committed");
     // Only after the outcome is in the agent's own file may its attachments go.
@@ -150,7 +174,7 @@ fn write_all(
     crash_point!("outbox_removed");
     let more = unprojected.len() == PROJECTIONS_PER_TRANSACTION_MAX;
     let projected = unprojected.into_iter().map(|delivery| (delivery.message_id, delivery.state)).collect();
-    Ok((Written { projected, actions: written_actions, more }, answers))
+    Ok((Written { projected, actions: written_actions, changed, more }, answers))
 }
 
 fn remove_outbox(
@@ -276,79 +300,6 @@ fn apply(
     Ok(outcome)
 }
 
-/// Applies a change of tasks. The inner error is a sentence for the agent.
-fn apply_task(
-    transaction: &Transaction<'_>,
-    change: &TaskChange,
-    context: &StepContext,
-    now: Timestamp,
-) -> Result<Result<(), String>, StoreError> {
-    let (task_id, matched) = match change {
-        TaskChange::Insert { task_id, .. } => {
-            if let Err(reason) = may_have_one_more(inbound::count_live_tasks(transaction)?, context) {
-                return Ok(Err(reason));
-            }
-            let inserted = inbound::insert_task(transaction, &new_task(change, task_id), now)?;
-            return Ok(match inserted {
-                Insert::Inserted { .. } => Ok(()),
-                Insert::Duplicate => Err(format!("a task with the id {task_id:?} exists already")),
-            });
-        }
-        TaskChange::Cancel { task_id } => (task_id, inbound::cancel_series(transaction, task_id.as_str())?),
-        TaskChange::Pause { task_id } => (task_id, inbound::pause_series(transaction, task_id.as_str())?),
-        TaskChange::Resume { task_id } => (task_id, inbound::resume_series(transaction, task_id.as_str())?),
-        TaskChange::Update { task_id, prompt, script, process_after, recurrence } => {
-            let update = TaskUpdate {
-                prompt: prompt.clone(),
-                script: script.clone(),
-                process_after: *process_after,
-                recurrence: recurrence.clone(),
-            };
-            (task_id, inbound::update_series(transaction, task_id.as_str(), &update)?)
-        }
-    };
-    Ok(if matched == 0 { Err(format!("no live task has the id {task_id:?}")) } else { Ok(()) })
-}
-
-fn may_have_one_more(count: usize, context: &StepContext) -> Result<(), String> {
-    let limits = &context.engine.settings.limits;
-    let (session_max, group_max) = (limits.tasks_per_session_max, limits.tasks_per_agent_group_max);
-    if count >= session_max {
-        return Err(format!("this session has {session_max} tasks already, which is the limit"));
-    }
-    if !context.engine.tasks.try_add(&context.group, &context.session, count, group_max) {
-        return Err(format!("this agent has {group_max} tasks in all its sessions, which is the limit"));
-    }
-    Ok(())
-}
-
-fn new_task(change: &TaskChange, task_id: &MessageId) -> NewTask {
-    let TaskChange::Insert {
-        prompt,
-        script,
-        process_after,
-        recurrence,
-        platform_id,
-        channel_type,
-        thread_id,
-        ..
-    } = change
-    else {
-        unreachable!("only an insert makes a new task")
-    };
-    NewTask {
-        task_id: task_id.clone(),
-        series_id: None,
-        prompt: prompt.clone(),
-        script: script.clone(),
-        process_after: *process_after,
-        recurrence: recurrence.clone(),
-        platform_id: platform_id.as_ref().map(ToString::to_string),
-        channel_type: channel_type.as_ref().map(ToString::to_string),
-        thread_id: thread_id.as_ref().map(ToString::to_string),
-    }
-}
-
 fn insert_reply(
     transaction: &Transaction<'_>,
     reply: &ActionReply,
@@ -375,7 +326,7 @@ fn insert_reply(
 }
 
 /// A row for the agent's inbox that wakes nobody and answers to no chat.
-fn inbox_row(id: MessageId, kind: &str) -> NewInbound {
+pub(super) fn inbox_row(id: MessageId, kind: &str) -> NewInbound {
     NewInbound {
         id,
         kind: kind.to_owned(),
@@ -402,7 +353,7 @@ fn derived_text(prefix: &str, parts: &[&str]) -> String {
     format!("{prefix}-{}", &format!("{:x}", hash.finalize())[..24])
 }
 
-fn derived_id(prefix: &str, parts: &[&str]) -> Result<MessageId, StoreError> {
+pub(super) fn derived_id(prefix: &str, parts: &[&str]) -> Result<MessageId, StoreError> {
     MessageId::new(&derived_text(prefix, parts)).map_err(|error| StoreError::Limit(error.to_string()))
 }
 

@@ -92,5 +92,6 @@ pub(super) fn create_or_check(connection: &Connection) -> Result<(), StoreError>
     super::agents::create(connection)?;
     super::edits::create(connection)?;
     super::holds::create(connection)?;
-    super::rest_marks::create(connection)
+    super::rest_marks::create(connection)?;
+    super::task_runs::create(connection)
 }
