@@ -14,6 +14,7 @@ mod serve;
 mod sessions;
 mod signals;
 mod table;
+mod tasks;
 
 use crate::channels::ChannelError;
 use crate::channels::plain_text::one_line;
@@ -55,6 +56,11 @@ enum Command {
     Lanes {
         #[command(subcommand)]
         command: lanes::LanesCommand,
+    },
+    /// List and change tasks, and show what has run, on a running or a stopped host
+    Tasks {
+        #[command(subcommand)]
+        command: tasks::TasksCommand,
     },
     /// Make a new ledger when nanorelay.db is lost or damaged
     Ledger {
@@ -207,6 +213,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Deliveries { command } => deliveries::run(command),
         Command::Sessions { command } => sessions::run(command),
         Command::Lanes { command } => lanes::run(command),
+        Command::Tasks { command } => tasks::run(command),
         Command::Ledger { command } => ledger::run(command),
         Command::Pause(args) => pauses::pause(args),
         Command::Resume(args) => pauses::resume(&args),

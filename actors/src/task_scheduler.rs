@@ -302,3 +302,6 @@ impl Handler<ObserveTaskScheduler> for TaskSchedulerActor {
         })
     }
 }
+
+#[cfg(test)]
+mod simulation;

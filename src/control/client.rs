@@ -6,7 +6,7 @@ use nanorelay_actors::model::hold::HoldScope;
 use nanorelay_actors::model::time::Timestamp;
 use nanorelay_actors::report::{
     DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter, LaneRecord, ReplayRate,
-    Resolution, SessionFilter, SessionRecord,
+    Resolution, RunFilter, RunRecord, SessionFilter, SessionRecord, TaskFilter, TaskList, TaskVerb,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io::{self, BufRead, BufReader, Write};
@@ -153,6 +153,38 @@ impl ControlClient {
     /// Ends what holds a scope back; how much there was.
     pub fn resume(&self, scope: &HoldScope, platform: bool) -> Result<u64, ClientError> {
         self.count(&Request::Resume { scope: scope.kind(), name: scope.parts(), platform })
+    }
+
+    /// All matching tasks.
+    pub fn tasks(&self, filter: &TaskFilter) -> Result<TaskList, ClientError> {
+        let mut responses = self.ask(&Request::Tasks { filter: filter.clone() })?;
+        let Some(Response::End { .. }) = responses.pop() else { return Err(ClientError::Protocol) };
+        let mut list = TaskList::default();
+        for response in responses {
+            match response {
+                Response::Task(record) => list.tasks.push(*record),
+                Response::Unreadable { session_id, reason } => list.unreadable.push((session_id, reason)),
+                _ => return Err(ClientError::Protocol),
+            }
+        }
+        Ok(list)
+    }
+
+    /// All matching runs of tasks.
+    pub fn task_runs(&self, filter: &RunFilter) -> Result<Vec<RunRecord>, ClientError> {
+        let mut responses = self.ask(&Request::TaskRuns { filter: filter.clone() })?;
+        let Some(Response::End { .. }) = responses.pop() else { return Err(ClientError::Protocol) };
+        let record = |response| match response {
+            Response::Run(record) => Ok(*record),
+            _ => Err(ClientError::Protocol),
+        };
+        responses.into_iter().map(record).collect()
+    }
+
+    /// Does something to a task; how many rows that changed.
+    pub fn change_task(&self, session_id: &str, task_id: &str, verb: TaskVerb) -> Result<u64, ClientError> {
+        let (session_id, task_id) = (session_id.to_owned(), task_id.to_owned());
+        self.count(&Request::ChangeTask { session_id, task_id, verb })
     }
 
     fn count(&self, request: &Request) -> Result<u64, ClientError> {

@@ -10,7 +10,7 @@ use nanorelay_actors::model::time::Timestamp;
 use nanorelay_actors::relay::{OperationError, Relay, Resume};
 use nanorelay_actors::report::{
     DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter, LaneRecord, ReplayRate,
-    Resolution, SessionFilter, SessionRecord,
+    Resolution, RunFilter, RunRecord, SessionFilter, SessionRecord, TaskFilter, TaskList, TaskVerb,
 };
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -69,6 +69,17 @@ pub trait ControlTarget: 'static {
     ) -> Result<(), OperationError>;
     /// Ends what holds a scope back; how much there was.
     async fn resume(&self, scope: HoldScope, which: Resume) -> Result<usize, OperationError>;
+    /// All matching tasks.
+    async fn tasks(&self, filter: TaskFilter) -> Result<TaskList, OperationError>;
+    /// All matching runs of tasks.
+    async fn task_runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, OperationError>;
+    /// Does something to a task; how many rows that changed.
+    async fn change_task(
+        &self,
+        session: SessionId,
+        task_id: String,
+        verb: TaskVerb,
+    ) -> Result<usize, OperationError>;
 }
 
 #[async_trait(?Send)]
@@ -120,6 +131,20 @@ impl ControlTarget for Relay {
     }
     async fn resume(&self, scope: HoldScope, which: Resume) -> Result<usize, OperationError> {
         Relay::resume(self, scope, which).await
+    }
+    async fn tasks(&self, filter: TaskFilter) -> Result<TaskList, OperationError> {
+        Relay::tasks(self, filter).await
+    }
+    async fn task_runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, OperationError> {
+        Relay::task_runs(self, filter).await
+    }
+    async fn change_task(
+        &self,
+        session: SessionId,
+        task_id: String,
+        verb: TaskVerb,
+    ) -> Result<usize, OperationError> {
+        Relay::change_task(self, session, &task_id, verb).await
     }
 }
 
@@ -276,6 +301,25 @@ async fn perform(request: Request, target: &impl ControlTarget) -> Result<Vec<Re
             let scope = HoldScope::from_parts(scope, &name).map_err(|problem| problem.to_string())?;
             let which = if platform { Resume::Everything } else { Resume::Pause };
             vec![Response::End { count: target.resume(scope, which).await.map_err(words)? as u64 }]
+        }
+        Request::Tasks { filter } => {
+            let TaskList { tasks, unreadable } = target.tasks(filter).await.map_err(words)?;
+            let end = Response::End { count: tasks.len() as u64 };
+            let unreadable = unreadable
+                .into_iter()
+                .map(|(session_id, reason)| Response::Unreadable { session_id, reason });
+            let tasks = tasks.into_iter().map(|record| Response::Task(Box::new(record)));
+            tasks.chain(unreadable).chain([end]).collect()
+        }
+        Request::TaskRuns { filter } => {
+            let records = target.task_runs(filter).await.map_err(words)?;
+            let end = Response::End { count: records.len() as u64 };
+            records.into_iter().map(|record| Response::Run(Box::new(record))).chain([end]).collect()
+        }
+        Request::ChangeTask { session_id, task_id, verb } => {
+            let session = SessionId::new(&session_id).map_err(|problem| problem.to_string())?;
+            let changed = target.change_task(session, task_id, verb).await.map_err(words)?;
+            vec![Response::End { count: changed as u64 }]
         }
         Request::Status => vec![Response::Status {
             process_id: std::process::id(),

@@ -24,5 +24,6 @@ mod supervision;
 mod support;
 mod task_runs;
 mod tasks;
+mod tasks_cli;
 mod trouble;
 mod webhook;

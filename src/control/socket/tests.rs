@@ -101,6 +101,16 @@ impl ControlTarget for Fake {
     async fn resume(&self, _: HoldScope, which: Resume) -> Result<usize, OperationError> {
         Ok(if which == Resume::Everything { 2 } else { 1 })
     }
+    async fn tasks(&self, _: TaskFilter) -> Result<TaskList, OperationError> {
+        let unreadable = vec![("s-2".to_owned(), "inbound.db is locked".to_owned())];
+        Ok(TaskList { tasks: Vec::new(), unreadable })
+    }
+    async fn task_runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, OperationError> {
+        Err(OperationError(format!("no history of {}", filter.session_id)))
+    }
+    async fn change_task(&self, _: SessionId, _: String, verb: TaskVerb) -> Result<usize, OperationError> {
+        Ok(if verb == TaskVerb::RunNow { 1 } else { 0 })
+    }
 }
 
 fn no_log() -> Logger {
