@@ -20,6 +20,7 @@ pub mod revision;
 pub mod route;
 pub mod series;
 pub mod staleness;
+pub mod sweep_findings;
 pub mod task;
 pub mod tenant;
 pub(crate) mod text;

@@ -184,17 +184,14 @@ async fn the_beginning_of_a_run_is_kept_through_stale_claims_and_giving_up_is_a_
 }
 
 /// What becomes of an hourly task whose host is away from 08:30 to 12:20.
-#[track_caller]
-fn missed(policy: Value) -> impl Future<Output = (World, Vec<(String, RunResult)>)> {
-    async move {
-        let world = World::at("2026-11-22T08:30:00Z");
-        world.schedule(json!({ "recurrence": "@hourly", "missedRuns": policy }));
-        world.host.drain().await;
-        assert_eq!(short(&world.next_run()), "22 09:00");
-        world.step_to("2026-11-22 12:20:00");
-        let history = world.history().await;
-        (world, history)
-    }
+async fn missed(policy: Value) -> (World, Vec<(String, RunResult)>) {
+    let world = World::at("2026-11-22T08:30:00Z");
+    world.schedule(json!({ "recurrence": "@hourly", "missedRuns": policy }));
+    world.host.drain().await;
+    assert_eq!(short(&world.next_run()), "22 09:00");
+    world.step_to("2026-11-22 12:20:00");
+    let history = world.history().await;
+    (world, history)
 }
 
 const SKIPPED_09_TO_11: [(&str, RunResult); 3] =

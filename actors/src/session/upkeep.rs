@@ -3,6 +3,7 @@
 use super::runs::{self, SeenRuns};
 use super::step::{OwnedStore, StepContext, StepError};
 use super::tasks::tell_series_ended;
+use crate::engine::statistics::Upkeep;
 use crate::model::ids::MessageId;
 use crate::model::staleness::{self, AgentState, Claim, ClaimReset, Facts, Policy, Verdict};
 use crate::model::time::Timestamp;
@@ -119,7 +120,9 @@ pub(super) async fn upkeep(
         start_grace: START_GRACE,
     };
     let decision = staleness::decide(&facts, &policy);
+    let statistics = &context.engine.statistics;
     if let Verdict::StopAgent { reason } = &decision.verdict {
+        statistics.count_upkeep(Upkeep::AgentStopped, 1);
         stop_agent(context, &format!("{reason:?}")).await;
     }
     let stale: Vec<Ack> =
@@ -132,12 +135,20 @@ pub(super) async fn upkeep(
         seen.next_due
     } else {
         let acks = seen.acks;
+        let counts = [
+            (Upkeep::AckCopied, acks.len()),
+            (Upkeep::ClaimReset, stale.len()),
+            (Upkeep::RunPlanned, planned.following.iter().filter(|(_, next)| next.is_ok()).count()),
+            (Upkeep::RunMoved, planned.moved.len()),
+        ];
         let tries_max = settings.claim_tries_max;
         let written = stale.clone();
         let (next_due, given_up) = context
             .with_store(store, move |store, _| write(store, &acks, &written, &planned, tries_max, now))
             .await?;
         more_runs |= !given_up.is_empty();
+        statistics.count_upkeep(Upkeep::GivenUp, given_up.len());
+        counts.into_iter().for_each(|(what, count)| statistics.count_upkeep(what, count));
         let given_up = given_up.into_iter().filter_map(|id| seen.runs.claimed.get(&id));
         runs::record(context, given_up.map(|run| runs::given_up(run, now)).collect(), now).await?;
         note_resets(context, &stale).await?;

@@ -123,7 +123,7 @@ fn series(count: usize) -> Vec<Series> {
         task_id: format!("task-{number}"),
         // Every pattern meets every zone.
         pattern: match number % 250 {
-            249 => &HOURLY,
+            20 => &HOURLY,
             _ => &PATTERNS[(number + number / ZONES.len()) % PATTERNS.len()],
         },
         zone: TimeZone::get(ZONES[number % ZONES.len()]).unwrap(),
@@ -133,7 +133,11 @@ fn series(count: usize) -> Vec<Series> {
 
 /// When the series must run, by the calendar alone: times that a clock skips are moved by as much as it was.
 fn expected(series: &Series, from: Timestamp, to: Timestamp) -> Vec<Timestamp> {
-    let instants = || std::iter::successors(Some(from), |time| Some(time.plus(Duration::from_secs(15 * 60))));
+    // Every zone's hours begin at a quarter of an hour of UTC.
+    const QUARTER: Duration = Duration::from_secs(15 * 60);
+    let quarter_ms = QUARTER.as_millis() as i64;
+    let first_quarter = Timestamp::from_ms(from.as_ms().div_euclid(quarter_ms) * quarter_ms);
+    let instants = || std::iter::successors(Some(first_quarter), |time| Some(time.plus(QUARTER)));
     let local = |time: Timestamp| time.to_jiff().unwrap().to_zoned(series.zone.clone()).datetime();
     let mut times: Vec<Timestamp> = match series.pattern.time {
         None => instants().take_while(|time| *time <= to).filter(|time| local(*time).minute() == 0).collect(),
@@ -349,7 +353,13 @@ fn a_year_of_series_in_eight_zones_runs_each_run_once_and_none_early() {
         runs.retain(|run| at(&run.scheduled_at) <= end);
         let times: Vec<Timestamp> = runs.iter().rev().map(|run| at(&run.scheduled_at)).collect();
         let name = format!("{} {} in {:?}", one.task_id, one.pattern.expression, one.zone.iana_name());
-        assert_eq!(times, expected(one, start, end), "{name}");
+        let expected = expected(one, start, end);
+        let differs = times.iter().zip(&expected).find(|(found, expected)| found != expected);
+        assert!(
+            differs.is_none() && times.len() == expected.len(),
+            "{name}: {differs:?}, {} runs",
+            times.len()
+        );
         for run in &runs {
             assert!(matches!(run.result, RunResult::Ok | RunResult::Failed), "{name}: {run:?}");
             assert!(run.started_at <= run.ended_at && run.started_at.is_some(), "{name}: {run:?}");

@@ -47,7 +47,7 @@ fn means_what_nanoclaws_own_library_means() {
         }
         count += 1;
     }
-    assert!(count >= 180, "only {count} cases");
+    assert!(count >= 380, "only {count} cases");
 }
 
 const BERLIN_FORWARD: &str = "2027-03-28T00:00:00Z"; // 01:00 +01, one hour before the change
