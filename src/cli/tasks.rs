@@ -129,10 +129,10 @@ pub(super) struct NextArgs {
     #[arg(long, value_name = "EXPR")]
     cron: Option<String>,
     /// With --cron: the IANA name of the zone in which it is read
-    #[arg(long, value_name = "ZONE", requires = "cron", default_value = "UTC")]
+    #[arg(long, value_name = "ZONE", requires = "cron", conflicts_with = "session", default_value = "UTC")]
     timezone: String,
     /// With --cron: times after this one, such as 2027-03-28T00:00:00Z, instead of now
-    #[arg(long, value_name = "TIME", requires = "cron", value_parser = time_argument)]
+    #[arg(long, value_name = "TIME", requires = "cron", conflicts_with = "session", value_parser = time_argument)]
     after: Option<Timestamp>,
     /// How many times
     #[arg(short = 'n', long, value_name = "N", default_value_t = 5,

@@ -126,4 +126,4 @@ fn next_seq(conn: &Connection) -> Result<i64, StoreError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -123,7 +123,7 @@ fn series(count: usize) -> Vec<Series> {
         task_id: format!("task-{number}"),
         // Every pattern meets every zone.
         pattern: match number % 250 {
-            20 => &HOURLY,
+            100 => &HOURLY,
             _ => &PATTERNS[(number + number / ZONES.len()) % PATTERNS.len()],
         },
         zone: TimeZone::get(ZONES[number % ZONES.len()]).unwrap(),
@@ -321,9 +321,8 @@ impl World {
 
 /// An `inbound.db` in memory, with the tables of a real one.
 fn in_memory() -> Connection {
-    let inbox = Connection::open_in_memory().unwrap();
+    let inbox = inbound::tests::current();
     inbox.set_prepared_statement_cache_capacity(64);
-    inbound::create_schema(&inbox).unwrap();
     inbox
 }
 
