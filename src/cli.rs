@@ -17,6 +17,7 @@ mod serve;
 mod sessions;
 mod signals;
 mod table;
+mod tasks;
 
 use crate::channels::ChannelError;
 use crate::channels::plain_text::one_line;
@@ -63,6 +64,11 @@ enum Command {
     Lanes {
         #[command(subcommand)]
         command: lanes::LanesCommand,
+    },
+    /// List and change tasks, and show what has run, on a running or a stopped host
+    Tasks {
+        #[command(subcommand)]
+        command: tasks::TasksCommand,
     },
     /// Make a new ledger when nanorelay.db is lost or damaged
     Ledger {
@@ -220,6 +226,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Sessions { command } => sessions::run(command),
         Command::Questions { command } => questions::run(command),
         Command::Lanes { command } => lanes::run(command),
+        Command::Tasks { command } => tasks::run(command),
         Command::Ledger { command } => ledger::run(command),
         Command::Doctor(args) => doctor::run(&args),
         Command::Metrics(place) => metrics::run(&place),

@@ -94,7 +94,8 @@ fn ready_lanes() -> (ReadyLanes, Vec<Arc<Tenant>>) {
                 name,
                 weight: 1 + number % 3,
                 in_flight_max: usize::MAX,
-                wake_on_failure: false,
+                wake_on_failure: None,
+                timezone: None,
             })
         })
         .collect();

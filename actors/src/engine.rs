@@ -24,6 +24,7 @@ use crate::ledger::Ledger;
 use crate::limits::{ACTIVATIONS_MAX, IDLE_HANDLES_MAX, REST_MARKS_PER_RECORD_MAX};
 use crate::model::error::ErrorClass;
 use crate::model::ids::{AgentGroupId, ChannelType, MessageId, SessionId};
+use crate::model::series::SeriesDefaults;
 use crate::model::staleness::AgentState;
 use crate::model::tenant::Tenants;
 use crate::model::time::Timestamp;
@@ -56,7 +57,7 @@ pub struct Engine {
     pub data_dir: PathBuf,
     /// What the operator chose.
     pub settings: Settings,
-    /// The zone in which recurrences are read.
+    /// The zone in which recurrences are read, unless a tenant or a task says otherwise.
     pub timezone: jiff::tz::TimeZone,
     /// Tells the time.
     pub clock: SharedClock,
@@ -141,6 +142,12 @@ impl Engine {
     /// The current instant.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// How tasks of a group are planned that say nothing about it.
+    pub fn series_defaults(&self, group: &AgentGroupId) -> SeriesDefaults {
+        let zone = self.tenants.of(group).timezone.clone().unwrap_or_else(|| self.timezone.clone());
+        SeriesDefaults { zone, missed: self.settings.missed_runs }
     }
 
     /// The last known content of `v2.db`.

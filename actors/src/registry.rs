@@ -9,6 +9,7 @@ use crate::limits::{ARRIVALS_WAITING_MAX, MAILBOX_CAPACITY};
 use crate::model::ids::{AgentGroupId, SessionId};
 use crate::session::SessionActor;
 use crate::session::messages::{Accept, InboxArrival, Look, LookReason, Retire};
+use crate::session::operate::{Operate, TaskOperation};
 use crate::store::central::{CentralSnapshot, ContainerStatus, SessionStatus};
 use crate::supervise::activity::ActivityToken;
 use crate::supervise::exit_guard::{ActorName, ExitGuard};
@@ -56,6 +57,7 @@ struct Entry {
 enum Forward {
     Look(LookReason, ActivityToken),
     Accept(InboxArrival),
+    Operate(TaskOperation),
 }
 
 /// Look at sessions that are due, from the task scheduler.
@@ -72,6 +74,14 @@ pub(crate) struct SessionsDue {
 pub(crate) struct AcceptForSession {
     pub target: SessionId,
     pub message: InboxArrival,
+}
+
+/// Do what an operator wants of a session's tasks.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct OperateSession {
+    pub target: SessionId,
+    pub operation: TaskOperation,
 }
 
 /// A session's actor has nothing to do.
@@ -170,8 +180,10 @@ impl RegistryActor {
         }
         if entry.is_kept_away {
             // Nothing may wait for it: when it comes back it looks at everything, and agents try again.
-            if let Forward::Accept(message) = message {
-                message.refuse("the target's actor died too often");
+            match message {
+                Forward::Look(..) => {}
+                Forward::Accept(message) => message.refuse("the target's actor died too often"),
+                Forward::Operate(operation) => operation.refuse("its actor died too often"),
             }
             return;
         }
@@ -265,6 +277,10 @@ impl LivingSession {
                 let is_full = matches!(error, SendError::Full(_));
                 Unsent { message: Forward::Accept(error.into_inner().message), is_full }
             }),
+            Forward::Operate(operation) => self.address.try_send(Operate { operation }).map_err(|error| {
+                let is_full = matches!(error, SendError::Full(_));
+                Unsent { message: Forward::Operate(error.into_inner().operation), is_full }
+            }),
         };
         if sent.is_ok() {
             self.forwarded.fetch_add(1, Ordering::Relaxed);
@@ -341,6 +357,14 @@ impl Handler<AcceptForSession> for RegistryActor {
 
     fn handle(&mut self, message: AcceptForSession, _: &mut Self::Context) {
         self.forward(&message.target, Forward::Accept(message.message));
+    }
+}
+
+impl Handler<OperateSession> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, message: OperateSession, _: &mut Context<Self>) {
+        self.forward(&message.target, Forward::Operate(message.operation));
     }
 }
 

@@ -10,6 +10,7 @@ mod rebuild;
 mod root;
 mod sessions;
 mod stopped;
+mod tasks;
 
 pub use builder::{RelayBuilder, StartError};
 pub use pauses::Resume;
@@ -27,6 +28,7 @@ use crate::report::{DrainReport, PruneReport, SessionFilter, SessionRecord};
 use crate::session::messages::LookReason;
 use crate::store::error::StoreError;
 use crate::store::ledger::Left;
+use crate::sweep::{ObserveSweep, SweepSnapshot};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -75,6 +77,11 @@ impl Relay {
     /// The state of the registry; `None` while it is being restarted.
     pub async fn registry_snapshot(&self) -> Option<RegistrySnapshot> {
         self.engine().directory.registry()?.send(ObserveRegistry).await.ok()
+    }
+
+    /// The state of the supervisor, with what its last sweep found; `None` while it is being restarted.
+    pub async fn sweep_snapshot(&self) -> Option<SweepSnapshot> {
+        self.engine().directory.sweep()?.send(ObserveSweep).await.ok()
     }
 
     /// Waits until nothing is going on: all that is due and can be done now is done.

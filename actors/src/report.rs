@@ -1,8 +1,10 @@
 //! What the relay tells about deliveries: one record each, and the counts of a run.
 
 mod replay;
+mod tasks;
 
 pub use replay::{InvalidRate, ReplayRate};
+pub use tasks::{RunFilter, RunRecord, RunResult, TaskFilter, TaskList, TaskRecord, TaskStatus, TaskVerb};
 
 use crate::model::hold::{Hold, HoldCause, HoldScopeKind};
 use crate::model::time::Timestamp;

@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::ledger::LedgerError;
 use crate::limits::{PRUNE_AGE_MIN, PRUNE_DELAY, PRUNE_INTERVAL};
 use crate::model::retention::{Ages, Expiry};
+use crate::model::time::Timestamp;
 use crate::report::{DeliveryState, PruneReport};
 use crate::store::error::StoreError;
 use crate::store::ledger::{LedgerReader, LedgerSize, SettledPage, SettledRow};
@@ -75,6 +76,7 @@ pub(crate) async fn prune(engine: &Engine) -> Result<PruneReport, PruneError> {
     {
     }
     while engine.ledger.record(|ledger| ledger.prune_edits(ROWS_PER_OPERATION)).await? > 0 {}
+    prune_runs(engine, now).await?;
     let size = give_back(engine).await?;
     if size.used_bytes > retention.size_bytes_max {
         slog::warn!(engine.logger, "ledger is larger than its limit"; "used_bytes" => size.used_bytes,
@@ -171,6 +173,26 @@ async fn thin_out(engine: &Engine, session: String, mut excess: u64) -> Result<u
         excess = excess.saturating_sub(gone);
     }
     Ok(pruned)
+}
+
+/// Forgets what is too old, or too much, of the history of tasks.
+async fn prune_runs(engine: &Engine, now: Timestamp) -> Result<(), PruneError> {
+    let retention = &engine.settings.retention;
+    let before = now.minus(retention.keep_runs);
+    while engine.ledger.record(move |ledger| ledger.prune_runs(before, ROWS_PER_OPERATION)).await? > 0 {}
+    let max = retention.runs_per_session_max;
+    for (session, runs) in read(engine, move |reader| reader.sessions_with_many_runs(max)).await? {
+        let mut excess = usize::try_from(runs.saturating_sub(max)).unwrap_or(usize::MAX);
+        while excess > 0 && !engine.is_stopping() {
+            let (session, limit) = (session.clone(), excess.min(ROWS_PER_OPERATION));
+            let gone = engine.ledger.record(move |ledger| ledger.prune_runs_of(&session, limit)).await?;
+            if gone == 0 {
+                break;
+            }
+            excess -= gone.min(excess);
+        }
+    }
+    Ok(())
 }
 
 async fn remove(engine: &Engine, rows: &[SettledRow]) -> Result<u64, PruneError> {

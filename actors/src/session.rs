@@ -10,12 +10,15 @@ mod judge;
 pub mod messages;
 mod notices;
 mod open;
+pub(crate) mod operate;
 mod outbox;
 mod planning;
 mod postponed;
 mod pump;
 mod read;
+mod runs;
 mod step;
+pub(crate) mod tasks;
 mod trouble;
 mod upkeep;
 mod window;
@@ -34,6 +37,7 @@ use crate::session::agent_lane::AgentItem;
 use crate::session::messages::{
     Accept, ChannelRestarted, Look, LookReason, ObserveSession, Retire, SessionSnapshot, Settled, Settlement,
 };
+use crate::session::operate::TaskOperation;
 use crate::session::planning::Actions;
 use crate::session::pump::StepKind;
 use crate::session::step::{OwnedStore, StepContext};
@@ -64,6 +68,8 @@ pub struct SessionActor {
     agent_lanes: HashMap<Arc<str>, AgentLane>,
     /// Messages for the inbox: from other agents, and from the application.
     accepts: WaitingArrivals,
+    /// What operators want of this session's tasks.
+    operations: VecDeque<TaskOperation>,
     /// Messages that the ledger knows to wait.
     backlog: u64,
     /// The right to be opened and read for the first time, until that is done.
@@ -168,6 +174,7 @@ impl SessionActor {
                 actions: Actions::default(),
                 agent_lanes: HashMap::new(),
                 accepts: WaitingArrivals::default(),
+                operations: VecDeque::new(),
                 backlog: 0,
                 activation: None,
                 idle_handles: None,

@@ -2,6 +2,7 @@
 
 use crate::limits::Limits;
 use crate::model::breaker::BreakerSettings;
+use crate::model::missed::MissedPolicy;
 use crate::model::rate_limit::Rates;
 use crate::model::tenant::TenantSettings;
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub struct Settings {
     pub missing_attachment: MissingAttachment,
     /// IANA name of the time zone in which recurrences are read.
     pub timezone: String,
+    /// What is done about runs of recurring tasks that were missed, unless a task says otherwise.
+    pub missed_runs: MissedPolicy,
     /// A claim older than this, without a heartbeat since, is stale.
     pub claim_stale_after: Duration,
     /// An agent without a heartbeat for this long is stopped.
@@ -51,6 +54,7 @@ impl Default for Settings {
             durability: Durability::Power,
             missing_attachment: MissingAttachment::Dead,
             timezone: "UTC".to_owned(),
+            missed_runs: MissedPolicy::default(),
             claim_stale_after: Duration::from_secs(60),
             heartbeat_ceiling: Duration::from_secs(30 * 60),
             claim_tries_max: 5,
@@ -70,6 +74,10 @@ pub struct Retention {
     pub keep_dead: Duration,
     /// Most dead, held and ambiguous messages of one session; the oldest go first.
     pub dead_per_session_max: u64,
+    /// How long the history of tasks is kept.
+    pub keep_runs: Duration,
+    /// Most runs in the history of one session; the oldest go first.
+    pub runs_per_session_max: u64,
     /// Size of the ledger above which delivered messages go earlier, but not within their first hour.
     pub size_bytes_max: u64,
 }
@@ -81,6 +89,8 @@ impl Default for Retention {
             keep_settled: 30 * day,
             keep_dead: 90 * day,
             dead_per_session_max: 10_000,
+            keep_runs: 90 * day,
+            runs_per_session_max: 10_000,
             size_bytes_max: 4 << 30,
         }
     }

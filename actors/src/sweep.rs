@@ -5,13 +5,14 @@ use crate::channel::ChannelActor;
 use crate::engine::Engine;
 use crate::limits::MAILBOX_CAPACITY;
 use crate::model::ids::SessionId;
+use crate::model::sweep_findings::SweepFindings;
 use crate::model::time::Timestamp;
 use crate::registry::{CentralChanged, LookAtSessions, RegistryActor, SessionEnded};
 use crate::runtime::{AgentSession, Running};
 use crate::session::messages::LookReason;
 use crate::store::central::{CentralSnapshot, ContainerStatus, SessionFacts, SessionStatus};
 use crate::store::error::StoreError;
-use crate::store::session_dir::{FileIdentity, SessionFile};
+use crate::store::session_dir::SessionFile;
 use crate::supervise::activity::ActivityToken;
 use crate::supervise::exit_guard::{ActorName, Exit, ExitGuard};
 use crate::supervise::restart_policy::{Restart, RestartHistory, RestartPolicy};
@@ -31,8 +32,6 @@ const REGISTRY_RETRY_PAUSE: Duration = Duration::from_millis(20);
 const SWEEP_PORTIONS: u32 = 256;
 /// The fewest looks in a portion.
 const SWEEP_PORTION_MIN: usize = 8;
-/// The longest that a file event is on its way.
-const EVENT_DELAY_MAX: Duration = Duration::from_secs(1);
 
 /// Supervises all other actors, and sweeps.
 pub struct SweepActor {
@@ -51,6 +50,8 @@ pub struct SweepActor {
     /// Whether a look at `v2.db` is going on.
     is_looking: bool,
     last_sweep: Option<Timestamp>,
+    last_findings: Option<SweepFindings>,
+    sweeps: u64,
     /// Keeps the relay busy until this actor has looked what its predecessor left.
     succeeds: Option<ActivityToken>,
     /// Tells the root about this actor's end.
@@ -81,6 +82,10 @@ pub struct SweepSnapshot {
     pub actors_with_deaths: usize,
     /// When the last sweep ended, in milliseconds since 1970.
     pub last_sweep_ms: Option<i64>,
+    /// What it found; its looks at sessions are spread over half of the interval after it.
+    pub last_findings: Option<SweepFindings>,
+    /// Sweeps of this actor's life.
+    pub sweeps: u64,
 }
 
 impl SweepActor {
@@ -100,6 +105,8 @@ impl SweepActor {
                 central_version: None,
                 is_looking: false,
                 last_sweep: None,
+                last_findings: None,
+                sweeps: 0,
                 succeeds,
                 _guard: guard,
             }
@@ -294,10 +301,10 @@ impl SweepActor {
             }
             with_silent_agents(&engine, found).await
         };
-        let looked = look.into_actor(self).map(move |found, actor, ctx| {
+        let looked = look.into_actor(self).map(move |(found, findings), actor, ctx| {
             actor.is_looking_at_folders = false;
             if which == Round::All {
-                actor.swept();
+                actor.swept(findings);
             }
             match which {
                 Round::Unwatched if found.is_empty() => {}
@@ -334,9 +341,17 @@ impl SweepActor {
         ctx.run_later(pause, move |actor, ctx| actor.sweep_on(sessions, portion, pause, ctx));
     }
 
-    fn swept(&mut self) {
+    fn swept(&mut self, findings: SweepFindings) {
         let now = self.engine.now();
         self.last_sweep = Some(now);
+        self.last_findings = Some(findings);
+        self.sweeps += 1;
+        self.engine.statistics.count_sweep_found(&findings.unheard);
+        if findings.unheard.event_missed > 0 {
+            slog::warn!(self.engine.logger, "sweep found what file events did not tell";
+                "sessions" => findings.unheard.event_missed);
+        }
+        slog::debug!(self.engine.logger, "swept"; "found" => ?findings);
         let policy = self.policy;
         self.histories.retain(|_, history| history.is_recent(&policy, now));
         let snapshot = self.engine.snapshot();
@@ -373,6 +388,8 @@ struct Found {
     restless: Vec<SessionId>,
     /// Sessions at rest whose agents, if they run, have been silent for too long.
     silent: Vec<AgentSession>,
+    /// The same in numbers.
+    findings: SweepFindings,
 }
 
 fn look_round(engine: &Engine, which: Round) -> Found {
@@ -392,12 +409,12 @@ fn look_round(engine: &Engine, which: Round) -> Found {
         }
         let glance = |file| engine.sessions_root.glance(&facts.agent_group_id, &facts.id, file);
         let outbound = glance(SessionFile::Outbound);
+        found.findings.compared += 1;
         if engine.file_marks.read(&facts.id).is_none_or(|read| read.file != outbound) {
             // A closed session that has nothing to say is nobody's business.
             if is_active || outbound.is_some() {
-                if which == Round::All && was_missed(engine, &facts.id, outbound, now) {
-                    engine.statistics.count_sweep_found();
-                }
+                let changed = engine.file_marks.changed(&facts.id, !is_active, outbound);
+                found.findings.unheard.add(changed.why_unheard(now));
                 found.changed.push(facts.id.clone());
             }
             continue;
@@ -418,25 +435,18 @@ fn look_round(engine: &Engine, which: Round) -> Found {
     found
 }
 
-/// Whether a file event should have told of this change: the folder is watched, the session rests, and the change is
-/// too old for its event to be on its way still.
-fn was_missed(engine: &Engine, session: &SessionId, outbound: Option<FileIdentity>, now: Timestamp) -> bool {
-    let written = outbound.map(|found| Timestamp::from_ms(found.modified_ns.div_euclid(1_000_000)));
-    engine.file_marks.is_watched(session)
-        && engine.file_marks.resting(session).is_some()
-        && written.is_some_and(|written| now.since(written) > EVENT_DELAY_MAX)
-}
-
 /// Adds the sessions whose silent agents run.
-async fn with_silent_agents(engine: &Engine, found: Found) -> Vec<SessionId> {
-    let Found { changed: mut sessions, restless, silent } = found;
+async fn with_silent_agents(engine: &Engine, found: Found) -> (Vec<SessionId>, SweepFindings) {
+    let Found { changed: mut sessions, restless, silent, mut findings } = found;
+    (findings.changed, findings.restless) = (sessions.len() as u64, restless.len() as u64);
     sessions.extend(restless);
     for agent in silent {
         if engine.runtime.is_running(&agent).await == Running::Yes {
             sessions.push(agent.session_id);
+            findings.silent += 1;
         }
     }
-    sessions
+    (sessions, findings)
 }
 
 impl Actor for SweepActor {
@@ -480,6 +490,8 @@ impl Handler<ObserveSweep> for SweepActor {
         MessageResult(SweepSnapshot {
             actors_with_deaths: self.histories.len(),
             last_sweep_ms: self.last_sweep.map(Timestamp::as_ms),
+            last_findings: self.last_findings,
+            sweeps: self.sweeps,
         })
     }
 }

@@ -5,9 +5,11 @@
 use crate::engine::Engine;
 use crate::limits::MAILBOX_CAPACITY;
 use crate::model::action::SystemAction;
-use crate::model::ids::{AgentGroupId, MessageId, SessionId};
+use crate::model::due_times::DueTimes;
+use crate::model::ids::{AgentGroupId, SessionId};
 use crate::model::message::OutboundRow;
-use crate::model::recurrence;
+use crate::model::missed::NextTime;
+use crate::model::series::{PlannedRun, SeriesDefaults, SeriesRun};
 use crate::model::task::{self, RowRouting, TaskChange};
 use crate::model::time::Timestamp;
 use crate::registry::SessionsDue;
@@ -17,12 +19,12 @@ use actix::{
     Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture, SpawnHandle,
 };
 use serde::Serialize;
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The longest sleep until the next look at the due times. The wall clock can be set meanwhile.
-const SLEEP_MAX: Duration = Duration::from_secs(30);
+/// The longest sleep until the next look at the due times. The wall clock can be set meanwhile, and timers stand still
+/// while the machine is suspended: what came due by that is found within this time.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
 
 /// Pause before another try when the registry could not be told who is due.
 const REGISTRY_RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -30,10 +32,8 @@ const REGISTRY_RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Plans tasks and knows every session's next due time.
 pub struct TaskSchedulerActor {
     engine: Arc<Engine>,
-    /// Sessions by due time.
-    due: BTreeSet<(Timestamp, SessionId)>,
-    /// The same the other way round.
-    due_of: HashMap<SessionId, Timestamp>,
+    /// When which session is due.
+    due: DueTimes,
     /// The timer for the earliest.
     timer: Option<(Timestamp, SpawnHandle)>,
     /// Tells the supervisor about this actor's end.
@@ -60,26 +60,48 @@ pub(crate) enum PlannedAction {
     Refused(String),
 }
 
-/// Runs of series that have ended, to be followed by the next ones.
+/// Runs of one group's series. The answer is absent when the planning failed as a whole.
 #[derive(Message)]
-#[rtype(result = "Vec<Option<PlannedRun>>")]
+#[rtype(result = "Option<PlannedRuns>")]
 pub(crate) struct PlanRuns {
-    pub runs: Vec<EndedRun>,
+    pub agent_group_id: AgentGroupId,
+    pub runs: RunsToPlan,
 }
 
-/// A run that has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct EndedRun {
-    pub series_id: String,
-    pub recurrence: String,
-    pub scheduled: Option<Timestamp>,
+/// Runs that ask for a decision.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct RunsToPlan {
+    /// Those that have ended, to be followed by the next ones.
+    pub ended: Vec<SeriesRun>,
+    /// Those that are due and not begun.
+    pub overdue: Vec<SeriesRun>,
 }
 
-/// The run that follows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PlannedRun {
-    pub id: MessageId,
-    pub process_after: Timestamp,
+/// What becomes of each of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PlannedRuns {
+    /// The run that follows each ended one, or why the series ends.
+    pub following: Vec<(SeriesRun, Result<PlannedRun, String>)>,
+    /// Runs that were missed, and the time that they are moved to.
+    pub moved: Vec<(SeriesRun, NextTime)>,
+}
+
+impl RunsToPlan {
+    pub fn is_empty(&self) -> bool {
+        self.ended.is_empty() && self.overdue.is_empty()
+    }
+
+    fn plan(self, now: Timestamp, defaults: &SeriesDefaults) -> PlannedRuns {
+        let following = |run: SeriesRun| {
+            let next = run.following(now, defaults);
+            (run, next)
+        };
+        let moved = |run: SeriesRun| run.overdue(now, defaults).map(|next| (run, next));
+        PlannedRuns {
+            following: self.ended.into_iter().map(following).collect(),
+            moved: self.overdue.into_iter().filter_map(moved).collect(),
+        }
+    }
 }
 
 /// When a session is due next; `None` = nothing is planned.
@@ -118,20 +140,14 @@ impl TaskSchedulerActor {
         let engine_inside = Arc::clone(engine);
         let address = TaskSchedulerActor::create(move |ctx: &mut Context<Self>| {
             ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
-            TaskSchedulerActor {
-                engine: engine_inside,
-                due: BTreeSet::new(),
-                due_of: HashMap::new(),
-                timer: None,
-                _guard: guard,
-            }
+            TaskSchedulerActor { engine: engine_inside, due: DueTimes::default(), timer: None, _guard: guard }
         });
         engine.directory.set_task_scheduler(Some(address.clone()));
         address
     }
 
     fn set_timer(&mut self, ctx: &mut Context<Self>) {
-        let Some((at, _)) = self.due.first().cloned() else { return };
+        let Some(at) = self.due.earliest() else { return };
         match self.timer {
             Some((set, _)) if set <= at => return,
             Some((_, handle)) => {
@@ -151,15 +167,7 @@ impl TaskSchedulerActor {
     /// Hands the sessions whose time has come to the registry.
     fn announce_due(&mut self) {
         let now = self.engine.now();
-        let mut sessions = Vec::new();
-        while let Some((at, session)) = self.due.first().cloned() {
-            if at > now {
-                break;
-            }
-            self.due.remove(&(at, session.clone()));
-            self.due_of.remove(&session);
-            sessions.push(session);
-        }
+        let sessions = self.due.take_due(now);
         if sessions.is_empty() {
             return;
         }
@@ -169,8 +177,9 @@ impl TaskSchedulerActor {
         if !sent {
             // The registry is down or flooded: they are due again in a moment.
             let again = now.plus(REGISTRY_RETRY_PAUSE);
-            self.due.extend(sessions.iter().map(|session| (again, session.clone())));
-            self.due_of.extend(sessions.into_iter().map(|session| (session, again)));
+            for session in sessions {
+                self.due.set(session, Some(again));
+            }
         }
     }
 }
@@ -210,10 +219,13 @@ async fn plan(engine: &Engine, request: &PlanActions, row: &OutboundRow) -> Plan
             };
             run_handler(engine, &name, request).await
         }
-        Ok(action) => match task::plan_task(&action, RowRouting::of(row), engine.now(), &engine.timezone) {
-            Ok(change) => PlannedAction::Task(change),
-            Err(error) => PlannedAction::Refused(error.to_string()),
-        },
+        Ok(action) => {
+            let zone = engine.series_defaults(&request.agent_group_id).zone;
+            match task::plan_task(&action, RowRouting::of(row), engine.now(), &zone) {
+                Ok(change) => PlannedAction::Task(change),
+                Err(error) => PlannedAction::Refused(error.to_string()),
+            }
+        }
     }
 }
 
@@ -248,18 +260,15 @@ async fn run_handler(engine: &Engine, name: &str, request: ActionRequest) -> Pla
 }
 
 impl Handler<PlanRuns> for TaskSchedulerActor {
-    type Result = MessageResult<PlanRuns>;
+    type Result = ResponseFuture<Option<PlannedRuns>>;
 
     fn handle(&mut self, message: PlanRuns, _: &mut Context<Self>) -> Self::Result {
-        let now = self.engine.now();
-        let plan = |run: EndedRun| {
-            let scheduled = run.scheduled.unwrap_or(now);
-            let recurrence = recurrence::Recurrence::parse(&run.recurrence).ok()?;
-            let next = recurrence::plan_next_run(scheduled, &recurrence, now, &self.engine.timezone)?;
-            let id = MessageId::new(&recurrence::run_id(&run.series_id, next)).ok()?;
-            Some(PlannedRun { id, process_after: next })
-        };
-        MessageResult(message.runs.into_iter().map(plan).collect())
+        let engine = Arc::clone(&self.engine);
+        Box::pin(async move {
+            let (now, defaults) = (engine.now(), engine.series_defaults(&message.agent_group_id));
+            // Beside the actors: an agent can write expressions, and times long past, that take long to search.
+            engine.blocking.run(move || message.runs.plan(now, &defaults)).await.ok()
+        })
     }
 }
 
@@ -267,17 +276,8 @@ impl Handler<Arm> for TaskSchedulerActor {
     type Result = ();
 
     fn handle(&mut self, message: Arm, ctx: &mut Context<Self>) {
-        let before = match message.at {
-            Some(at) => self.due_of.insert(message.session_id.clone(), at),
-            None => self.due_of.remove(&message.session_id),
-        };
-        if let Some(before) = before {
-            self.due.remove(&(before, message.session_id.clone()));
-        }
-        if let Some(at) = message.at {
-            self.due.insert((at, message.session_id));
-            self.set_timer(ctx);
-        }
+        self.due.set(message.session_id, message.at);
+        self.set_timer(ctx);
     }
 }
 
@@ -286,8 +286,7 @@ impl Handler<ArmAll> for TaskSchedulerActor {
 
     fn handle(&mut self, message: ArmAll, ctx: &mut Context<Self>) {
         for (session_id, at) in message.due {
-            self.due_of.insert(session_id.clone(), at);
-            self.due.insert((at, session_id));
+            self.due.set(session_id, Some(at));
         }
         self.set_timer(ctx);
     }
@@ -299,7 +298,10 @@ impl Handler<ObserveTaskScheduler> for TaskSchedulerActor {
     fn handle(&mut self, _: ObserveTaskScheduler, _: &mut Context<Self>) -> Self::Result {
         MessageResult(TaskSchedulerSnapshot {
             armed: self.due.len(),
-            next_due_ms: self.due.first().map(|(at, _)| at.as_ms()),
+            next_due_ms: self.due.earliest().map(Timestamp::as_ms),
         })
     }
 }
+
+#[cfg(test)]
+mod simulation;

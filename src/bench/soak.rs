@@ -57,7 +57,7 @@ pub(super) async fn soak(bench: &Bench) -> Result<Vec<Figure>, BenchError> {
         }
     }
     failed.recv().map_err(|_| BenchError::Failed("the writer's thread ended".to_owned()))??;
-    let swept = relay.statistics().sweep_found;
+    let swept = relay.statistics().sweep_found.event_missed;
     relay.shutdown(Duration::from_secs(10)).await;
     if channel.surplus() > 0 {
         return Err(BenchError::Failed(format!("{} messages came twice", channel.surplus())));

@@ -2,6 +2,7 @@
 
 use super::units::{attempts, count, duration, optional_count, size};
 use nanorelay_actors::limits::Limits;
+use nanorelay_actors::model::missed::{MissedPolicy, MissedRuns};
 use nanorelay_actors::model::tenant::TenantSettings;
 use nanorelay_actors::settings::{
     Durability, MissingAttachment, Retention, RetrySchedule, RetrySchedules, Settings, Watch,
@@ -80,6 +81,8 @@ struct TenantKeys {
     in_flight: Option<usize>,
     #[serde(default)]
     wake_on_failure: Option<bool>,
+    #[serde(default, deserialize_with = "optional_time_zone")]
+    timezone: Option<String>,
 }
 
 fn weight_default() -> u32 {
@@ -126,6 +129,11 @@ struct SweepSection {
 struct TasksSection {
     #[serde(deserialize_with = "time_zone")]
     timezone: String,
+    missed: MissedRuns,
+    #[serde(deserialize_with = "duration::<_, SECOND, DAY>")]
+    missed_after: Duration,
+    #[serde(deserialize_with = "count::<_, _, 1, 24>")]
+    catch_up: usize,
 }
 
 #[derive(Debug, Deserialize)]
@@ -168,6 +176,10 @@ struct LedgerSection {
     keep_dead: Duration,
     #[serde(deserialize_with = "count::<_, _, 1, 1_000_000>")]
     dead_per_session: u64,
+    #[serde(deserialize_with = "duration::<_, HOUR, { 3650 * DAY }>")]
+    keep_runs: Duration,
+    #[serde(deserialize_with = "count::<_, _, 1, 1_000_000>")]
+    runs_per_session: u64,
     #[serde(deserialize_with = "size::<_, MIB, { 1024 * GIB }>")]
     size: u64,
 }
@@ -259,6 +271,11 @@ impl Sections {
             },
             wake_on_failure: delivery.wake_on_failure,
             timezone: tasks.timezone.clone(),
+            missed_runs: MissedPolicy {
+                runs: tasks.missed,
+                late_after: tasks.missed_after,
+                catch_up_max: tasks.catch_up,
+            },
             claim_stale_after: sweep.claim_stale_after,
             heartbeat_ceiling: sweep.heartbeat_ceiling,
             claim_tries_max: sweep.claim_tries,
@@ -266,6 +283,8 @@ impl Sections {
                 keep_settled: ledger.keep_settled,
                 keep_dead: ledger.keep_dead,
                 dead_per_session_max: ledger.dead_per_session,
+                keep_runs: ledger.keep_runs,
+                runs_per_session_max: ledger.runs_per_session,
                 size_bytes_max: ledger.size,
             },
             tenants: tenants.iter().map(|(name, keys)| keys.settings(name)).collect(),
@@ -281,6 +300,7 @@ impl TenantKeys {
             weight: self.weight,
             in_flight_max: self.in_flight,
             wake_on_failure: self.wake_on_failure,
+            timezone: self.timezone.clone(),
         }
     }
 }
@@ -305,6 +325,10 @@ impl RetryKeys {
             give_up_after: self.give_up_after,
         }
     }
+}
+
+fn optional_time_zone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    time_zone(deserializer).map(Some)
 }
 
 fn time_zone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

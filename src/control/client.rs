@@ -9,7 +9,7 @@ use nanorelay_actors::model::time::Timestamp;
 use nanorelay_actors::relay::{Answer, QuestionRecord, ReadySession, SessionRequest};
 use nanorelay_actors::report::{
     DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter, LaneRecord, ReplayRate,
-    Resolution, SessionFilter, SessionRecord,
+    Resolution, RunFilter, RunRecord, SessionFilter, SessionRecord, TaskFilter, TaskList, TaskVerb,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io::{self, BufRead, BufReader, Write};
@@ -207,12 +207,44 @@ impl ControlClient {
         responses.into_iter().map(record).collect()
     }
 
+    /// All matching tasks.
+    pub fn tasks(&self, filter: &TaskFilter) -> Result<TaskList, ClientError> {
+        let mut responses = self.ask(&Request::Tasks { filter: filter.clone() })?;
+        let Some(Response::End { .. }) = responses.pop() else { return Err(ClientError::Protocol) };
+        let mut list = TaskList::default();
+        for response in responses {
+            match response {
+                Response::Task(record) => list.tasks.push(*record),
+                Response::Unreadable { session_id, reason } => list.unreadable.push((session_id, reason)),
+                _ => return Err(ClientError::Protocol),
+            }
+        }
+        Ok(list)
+    }
+
+    /// All matching runs of tasks.
+    pub fn task_runs(&self, filter: &RunFilter) -> Result<Vec<RunRecord>, ClientError> {
+        let mut responses = self.ask(&Request::TaskRuns { filter: filter.clone() })?;
+        let Some(Response::End { .. }) = responses.pop() else { return Err(ClientError::Protocol) };
+        let record = |response| match response {
+            Response::Run(record) => Ok(*record),
+            _ => Err(ClientError::Protocol),
+        };
+        responses.into_iter().map(record).collect()
+    }
+
     /// Answers a question.
     pub fn answer(&self, answer: &Answer) -> Result<Enqueued, ClientError> {
         match &self.ask(&Request::Answer { answer: answer.clone() })?[..] {
             [Response::Enqueued(enqueued), Response::End { .. }] => Ok(enqueued.clone()),
             _ => Err(ClientError::Protocol),
         }
+    }
+
+    /// Does something to a task; how many rows that changed.
+    pub fn change_task(&self, session_id: &str, task_id: &str, verb: TaskVerb) -> Result<u64, ClientError> {
+        let (session_id, task_id) = (session_id.to_owned(), task_id.to_owned());
+        self.count(&Request::ChangeTask { session_id, task_id, verb })
     }
 
     fn count(&self, request: &Request) -> Result<u64, ClientError> {

@@ -6,7 +6,7 @@ use nanorelay_actors::model::hold::HoldScopeKind;
 use nanorelay_actors::relay::{Answer, QuestionRecord, ReadySession, SessionMode};
 use nanorelay_actors::report::{
     DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter, LaneRecord, ReplayRate,
-    Resolution, SessionFilter, SessionRecord,
+    Resolution, RunFilter, RunRecord, SessionFilter, SessionRecord, TaskFilter, TaskRecord, TaskVerb,
 };
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +124,26 @@ pub enum Request {
         /// The answer.
         answer: Answer,
     },
+    /// All matching tasks: answered by a [`Response::Task`] each and a [`Response::Unreadable`] for each session that
+    /// cannot be read, then [`Response::End`].
+    Tasks {
+        /// Which ones.
+        filter: TaskFilter,
+    },
+    /// All matching runs of tasks: answered by a [`Response::Run`] each, then [`Response::End`].
+    TaskRuns {
+        /// Which ones.
+        filter: RunFilter,
+    },
+    /// Does something to a task.
+    ChangeTask {
+        /// The session's id.
+        session_id: String,
+        /// The task's id.
+        task_id: String,
+        /// What.
+        verb: TaskVerb,
+    },
     /// Who answers.
     Status,
 }
@@ -163,9 +183,20 @@ pub enum Response {
     ReadySession(ReadySession),
     /// A question that waits for its answer.
     Question(Box<QuestionRecord>),
+    /// One task.
+    Task(Box<TaskRecord>),
+    /// One run of a task.
+    Run(Box<RunRecord>),
+    /// A session that cannot be read.
+    Unreadable {
+        /// Its id.
+        session_id: String,
+        /// In words.
+        reason: String,
+    },
     /// The request is done; nothing follows.
     End {
-        /// What was listed, replayed, resolved, released, unblocked, paused or resumed.
+        /// What was listed, replayed, resolved, released, unblocked, paused, resumed or changed.
         count: u64,
     },
     /// Answer to [`Request::Status`]; nothing follows.

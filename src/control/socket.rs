@@ -17,7 +17,7 @@ use nanorelay_actors::relay::{
 };
 use nanorelay_actors::report::{
     DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter, LaneRecord, ReplayRate,
-    Resolution, SessionFilter, SessionRecord,
+    Resolution, RunFilter, RunRecord, SessionFilter, SessionRecord, TaskFilter, TaskList, TaskVerb,
 };
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -90,6 +90,17 @@ pub trait ControlTarget: 'static {
     async fn questions(&self) -> Result<Vec<QuestionRecord>, OperationError>;
     /// Answers one.
     async fn answer(&self, answer: Answer) -> Result<Enqueued, AnswerError>;
+    /// All matching tasks.
+    async fn tasks(&self, filter: TaskFilter) -> Result<TaskList, OperationError>;
+    /// All matching runs of tasks.
+    async fn task_runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, OperationError>;
+    /// Does something to a task; how many rows that changed.
+    async fn change_task(
+        &self,
+        session: SessionId,
+        task_id: String,
+        verb: TaskVerb,
+    ) -> Result<usize, OperationError>;
 }
 
 #[async_trait(?Send)]
@@ -159,6 +170,20 @@ impl ControlTarget for Relay {
     }
     async fn answer(&self, answer: Answer) -> Result<Enqueued, AnswerError> {
         Relay::answer(self, answer).await
+    }
+    async fn tasks(&self, filter: TaskFilter) -> Result<TaskList, OperationError> {
+        Relay::tasks(self, filter).await
+    }
+    async fn task_runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, OperationError> {
+        Relay::task_runs(self, filter).await
+    }
+    async fn change_task(
+        &self,
+        session: SessionId,
+        task_id: String,
+        verb: TaskVerb,
+    ) -> Result<usize, OperationError> {
+        Relay::change_task(self, session, &task_id, verb).await
     }
 }
 
@@ -352,6 +377,25 @@ async fn perform(request: Request, target: &impl ControlTarget) -> Result<Vec<Re
         Request::Answer { answer } => {
             let enqueued = target.answer(answer).await.map_err(|problem| problem.to_string())?;
             vec![Response::Enqueued(enqueued), Response::End { count: 1 }]
+        }
+        Request::Tasks { filter } => {
+            let TaskList { tasks, unreadable } = target.tasks(filter).await.map_err(words)?;
+            let end = Response::End { count: tasks.len() as u64 };
+            let unreadable = unreadable
+                .into_iter()
+                .map(|(session_id, reason)| Response::Unreadable { session_id, reason });
+            let tasks = tasks.into_iter().map(|record| Response::Task(Box::new(record)));
+            tasks.chain(unreadable).chain([end]).collect()
+        }
+        Request::TaskRuns { filter } => {
+            let records = target.task_runs(filter).await.map_err(words)?;
+            let end = Response::End { count: records.len() as u64 };
+            records.into_iter().map(|record| Response::Run(Box::new(record))).chain([end]).collect()
+        }
+        Request::ChangeTask { session_id, task_id, verb } => {
+            let session = SessionId::new(&session_id).map_err(|problem| problem.to_string())?;
+            let changed = target.change_task(session, task_id, verb).await.map_err(words)?;
+            vec![Response::End { count: changed as u64 }]
         }
         Request::Status => vec![Response::Status {
             process_id: std::process::id(),

@@ -1,7 +1,7 @@
 //! A relay that goes on: what is written while it runs, by whatever session, is delivered without being asked for.
 
 use crate::support::host::TestHost;
-use crate::support::wait::{record, restarted, settled, shown, until};
+use crate::support::wait::{record, restarted, settled, shown, until, within};
 use nanorelay_actors::clock::{Clock, SystemClock};
 use nanorelay_actors::model::time::Timestamp;
 use nanorelay_actors::report::DeliveryState;
@@ -64,6 +64,42 @@ async fn a_sweep_finds_what_all_of_many_sessions_wrote_unheard() {
         shown(&slack, round * agents.len()).await;
     }
     slack.assert_exactly_once(&ids);
+    let found = relay.statistics().sweep_found;
+    // A long sweep may find a session before its read is known.
+    assert!(found.not_watched >= ids.len() as u64, "{found:?}");
+    assert_eq!((found.event_missed, found.closed), (0, 0));
+    settled(&relay).await;
+    let sweeps = relay.sweep_snapshot().await.expect("a supervisor").sweeps;
+    let rested = async {
+        loop {
+            let snapshot = relay.sweep_snapshot().await.expect("a supervisor");
+            let found = snapshot.last_findings.unwrap_or_default();
+            if snapshot.sweeps > sweeps && (found.changed, found.restless) == (0, 0) {
+                return found.compared;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    assert_eq!(within("a sweep that finds nothing", rested).await, agents.len() as u64);
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
+}
+
+#[actix_rt::test]
+async fn what_a_closed_session_has_left_behind_is_found_by_a_sweep_and_said_so() {
+    let data = DataDir::new();
+    let agent = session(&data, "sess-a");
+    data.central().execute("UPDATE sessions SET status = 'closed'", []).unwrap();
+    let mut host = TestHost::new(data.path());
+    host.settings.watch = Watch::Auto;
+    host.settings.poll_interval = NEVER;
+    host.settings.sweep_interval = Duration::from_millis(200);
+    let slack = host.channel("slack");
+    let relay = host.start().await;
+    settled(&relay).await;
+    agent.text("the last word");
+    shown(&slack, 1).await;
+    let found = relay.statistics().sweep_found;
+    assert!(found.closed >= 1 && found.event_missed == 0, "{found:?}");
     relay.shutdown(SHUTDOWN_DEADLINE).await;
 }
 

@@ -311,6 +311,7 @@ async fn a_probe_outlives_the_channels_actor() {
 async fn a_tenant_at_its_limit_leaves_the_channel_to_others() {
     let mut world = World::new();
     world.host.settings.tenants = vec![TenantSettings {
+        timezone: None,
         name: "acme".to_owned(),
         agent_groups: vec!["ag-a*".to_owned()],
         weight: 5,

@@ -200,7 +200,6 @@ async fn an_agent_is_woken_when_its_task_is_due_and_not_before() {
     assert!(SystemClock.now() < due, "the machine is too slow for this test");
     until("the agent is woken", || alarm.wakes().len() > before).await;
     assert!(alarm.wakes()[before] >= due);
-    assert!(alarm.wakes()[before].since(due) < Duration::from_secs(5));
     relay.shutdown(SHUTDOWN_DEADLINE).await;
 }
 

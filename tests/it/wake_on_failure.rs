@@ -95,6 +95,7 @@ async fn a_tenant_may_say_otherwise() {
     for (tenants_wish, wakes) in [(Some(true), 1), (None, 0)] {
         let mut world = world();
         world.host.settings.tenants = vec![TenantSettings {
+            timezone: None,
             name: "acme".to_owned(),
             agent_groups: vec!["ag-m*".to_owned()],
             weight: 1,

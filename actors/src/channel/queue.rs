@@ -234,7 +234,13 @@ mod tests {
     const LATER: Timestamp = Timestamp::from_ms(1_800_000_001_000);
 
     fn tenant(group: &AgentGroupId) -> Arc<Tenant> {
-        Arc::new(Tenant { name: group.into(), weight: 1, in_flight_max: usize::MAX, wake_on_failure: None })
+        Arc::new(Tenant {
+            name: group.into(),
+            weight: 1,
+            in_flight_max: usize::MAX,
+            wake_on_failure: None,
+            timezone: None,
+        })
     }
 
     fn item(thread: &str, seq: i64) -> QueuedDelivery {

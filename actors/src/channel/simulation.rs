@@ -65,7 +65,13 @@ fn account(settings: &ChannelSettings) -> Arc<ChannelAccount> {
 }
 
 fn tenant(group: &AgentGroupId) -> Arc<Tenant> {
-    Arc::new(Tenant { name: group.into(), weight: 2, in_flight_max: 16, wake_on_failure: None })
+    Arc::new(Tenant {
+        name: group.into(),
+        weight: 2,
+        in_flight_max: 16,
+        wake_on_failure: None,
+        timezone: None,
+    })
 }
 
 impl World {

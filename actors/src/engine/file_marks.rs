@@ -2,6 +2,7 @@
 //! that nothing has changed.
 
 use crate::model::ids::SessionId;
+use crate::model::sweep_findings::ChangedSession;
 use crate::model::time::Timestamp;
 use crate::store::ledger::RestMark;
 use crate::store::session_dir::FileIdentity;
@@ -110,6 +111,21 @@ impl FileMarks {
     /// Nothing is watched any more.
     pub fn clear_watched(&self) {
         lock(&self.watched).clear();
+    }
+
+    /// What is known of a session whose `outbound.db` differs from what was read last.
+    pub fn changed(
+        &self,
+        session: &SessionId,
+        is_closed: bool,
+        outbound: Option<FileIdentity>,
+    ) -> ChangedSession {
+        ChangedSession {
+            is_closed,
+            is_watched: self.is_watched(session),
+            is_resting: self.resting(session).is_some(),
+            written: outbound.map(|found| Timestamp::from_ms(found.modified_ns.div_euclid(1_000_000))),
+        }
     }
 
     /// Forgets sessions that do not exist any more.

@@ -86,6 +86,13 @@ impl TaskCounts {
         }
     }
 
+    /// Whether a session was seen to have tasks.
+    pub fn has_any(&self, group: &AgentGroupId, session: &SessionId) -> bool {
+        lock(&self.live)
+            .get(group)
+            .is_some_and(|sessions| sessions.get(session).is_some_and(|count| *count > 0))
+    }
+
     /// Counts one more task of a session that has `count`, unless its group has `group_max` already.
     pub fn try_add(&self, group: &AgentGroupId, session: &SessionId, count: usize, group_max: usize) -> bool {
         let mut live = lock(&self.live);

@@ -4,6 +4,7 @@
 
 use crate::model::error::ErrorClass;
 use crate::model::ids::ChannelType;
+use crate::model::sweep_findings::UnheardCounts;
 use crate::store::ledger::Effect;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -20,6 +21,16 @@ const DELIVERY_SECONDS: [f64; 14] =
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByOutcome {
     outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByWhat {
+    did: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -52,9 +63,53 @@ pub struct Statistics {
     failed_attempts: Family<ByChannelAndClass, Counter>,
     dead_letters: Family<ByClass, Counter>,
     delivery_seconds: Family<ByChannel, Histogram, fn() -> Histogram>,
-    sweep_found: Counter,
+    sweep_event_missed: Counter,
+    sweep_not_watched: Counter,
+    sweep_closed: Counter,
     restarts: Counter,
     wakes: Counter,
+    upkeep: [Counter; Upkeep::COUNT],
+}
+
+/// What a look after an agent came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upkeep {
+    /// An acknowledgement was copied into the inbox.
+    AckCopied,
+    /// A stale claim was reset.
+    ClaimReset,
+    /// A message was given up: its claims went stale too often.
+    GivenUp,
+    /// An agent was stopped.
+    AgentStopped,
+    /// The next run of a series was planned.
+    RunPlanned,
+    /// A missed run was moved or left out.
+    RunMoved,
+}
+
+impl Upkeep {
+    /// In the order of the variants.
+    const NAMES: [&'static str; Self::COUNT] =
+        ["ack_copied", "claim_reset", "given_up", "agent_stopped", "run_planned", "run_moved"];
+    const COUNT: usize = 6;
+}
+
+/// Counts of what looks after agents came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct UpkeepCounts {
+    /// Acknowledgements copied into inboxes.
+    pub acks_copied: u64,
+    /// Stale claims reset.
+    pub claims_reset: u64,
+    /// Messages given up because their claims went stale too often.
+    pub given_up: u64,
+    /// Agents stopped because they were stuck.
+    pub agents_stopped: u64,
+    /// Next runs of series planned.
+    pub runs_planned: u64,
+    /// Missed runs moved to a later time.
+    pub runs_moved: u64,
 }
 
 /// A copy of the counters.
@@ -72,18 +127,23 @@ pub struct StatisticsSnapshot {
     pub dead: u64,
     /// Calls of an adapter.
     pub attempts: u64,
-    /// Sessions in which a sweep found rows that no file event had told of.
-    pub sweep_found: u64,
+    /// Sessions in which a sweep found rows that nobody had told of, by the reason.
+    pub sweep_found: UnheardCounts,
     /// Actors restarted after a panic.
     pub restarts: u64,
     /// Times the agent runtime was asked to wake an agent.
     pub wakes: u64,
+    /// What looks after agents came to.
+    pub upkeep: UpkeepCounts,
 }
 
 impl Default for Statistics {
     fn default() -> Self {
         let outcomes = Family::<ByOutcome, Counter>::default();
         let outcome = |outcome| outcomes.get_or_create(&ByOutcome { outcome }).clone();
+        let sweeps = Family::<ByReason, Counter>::default();
+        let swept = |reason| sweeps.get_or_create(&ByReason { reason }).clone();
+        let upkeep = Family::<ByWhat, Counter>::default();
         let histogram: fn() -> Histogram = || Histogram::new(DELIVERY_SECONDS);
         let mut statistics = Self {
             registry: Registry::with_prefix("nanorelay"),
@@ -97,17 +157,25 @@ impl Default for Statistics {
             failed_attempts: Family::default(),
             dead_letters: Family::default(),
             delivery_seconds: Family::new_with_constructor(histogram),
-            sweep_found: Counter::default(),
+            sweep_event_missed: swept("event_missed"),
+            sweep_not_watched: swept("not_watched"),
+            sweep_closed: swept("closed"),
             restarts: Counter::default(),
             wakes: Counter::default(),
+            upkeep: Upkeep::NAMES.map(|did| upkeep.get_or_create(&ByWhat { did }).clone()),
         };
-        statistics.register(outcomes);
+        statistics.register(outcomes, sweeps, upkeep);
         statistics
     }
 }
 
 impl Statistics {
-    fn register(&mut self, outcomes: Family<ByOutcome, Counter>) {
+    fn register(
+        &mut self,
+        outcomes: Family<ByOutcome, Counter>,
+        sweeps: Family<ByReason, Counter>,
+        upkeep: Family<ByWhat, Counter>,
+    ) {
         let registry = &mut self.registry;
         registry.register("messages", "Messages settled, by outcome", outcomes);
         let attempts = self.attempts_by_channel.clone();
@@ -119,8 +187,8 @@ impl Statistics {
         let help =
             "Seconds from when a message was read or due, retries included, until its channel accepted it";
         registry.register("delivery_seconds", help, self.delivery_seconds.clone());
-        let help = "Sessions in which a sweep found rows that no file event had told of";
-        registry.register("sweep_found", help, self.sweep_found.clone());
+        registry.register("sweep_found", "What a sweep found that nobody had told of, by reason", sweeps);
+        registry.register("upkeep", "What looks after agents came to", upkeep);
         registry.register("actor_restarts", "Actors restarted after a panic", self.restarts.clone());
         let help = "Times the agent runtime was asked to wake an agent";
         registry.register("agent_wakes", help, self.wakes.clone());
@@ -162,9 +230,16 @@ impl Statistics {
         self.failed_attempts.get_or_create(&label).inc();
     }
 
-    /// Counts a session in which a sweep found something.
-    pub fn count_sweep_found(&self) {
-        self.sweep_found.inc();
+    /// Counts what a sweep found that nobody had told of.
+    pub fn count_sweep_found(&self, found: &UnheardCounts) {
+        self.sweep_event_missed.inc_by(found.event_missed);
+        self.sweep_not_watched.inc_by(found.not_watched);
+        self.sweep_closed.inc_by(found.closed);
+    }
+
+    /// Counts what a look after an agent came to.
+    pub fn count_upkeep(&self, what: Upkeep, count: usize) {
+        self.upkeep[what as usize].inc_by(count as u64);
     }
 
     /// Counts a restarted actor.
@@ -179,6 +254,7 @@ impl Statistics {
 
     /// The counters now.
     pub fn snapshot(&self) -> StatisticsSnapshot {
+        let upkeep = |what: Upkeep| self.upkeep[what as usize].get();
         StatisticsSnapshot {
             delivered: self.delivered.get(),
             applied: self.applied.get(),
@@ -186,9 +262,21 @@ impl Statistics {
             merged: self.merged.get(),
             dead: self.dead.get(),
             attempts: self.attempts.get(),
-            sweep_found: self.sweep_found.get(),
+            sweep_found: UnheardCounts {
+                event_missed: self.sweep_event_missed.get(),
+                not_watched: self.sweep_not_watched.get(),
+                closed: self.sweep_closed.get(),
+            },
             restarts: self.restarts.get(),
             wakes: self.wakes.get(),
+            upkeep: UpkeepCounts {
+                acks_copied: upkeep(Upkeep::AckCopied),
+                claims_reset: upkeep(Upkeep::ClaimReset),
+                given_up: upkeep(Upkeep::GivenUp),
+                agents_stopped: upkeep(Upkeep::AgentStopped),
+                runs_planned: upkeep(Upkeep::RunPlanned),
+                runs_moved: upkeep(Upkeep::RunMoved),
+            },
         }
     }
 

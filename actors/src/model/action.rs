@@ -51,6 +51,10 @@ pub struct ScheduleTask {
     pub process_after: Option<String>,
     /// A cron expression, as written.
     pub recurrence: Option<String>,
+    /// The zone in which it is read, as written.
+    pub timezone: Option<String>,
+    /// What is done about missed runs, as written.
+    pub missed_runs: Option<String>,
     /// Chat that the task answers to; absent in seed files.
     pub platform_id: Option<String>,
     /// Channel type of that chat.
@@ -72,6 +76,10 @@ pub struct UpdateTask {
     pub process_after: Option<String>,
     /// New cron expression, as written; `Some(None)` ends the recurrence.
     pub recurrence: Option<Option<String>>,
+    /// New zone, as written; `Some(None)` = that of the tenant or the host again.
+    pub timezone: Option<Option<String>>,
+    /// What is done about missed runs, as written; `Some(None)` = what the host says again.
+    pub missed_runs: Option<Option<String>>,
 }
 
 /// Why a system action is refused, in words for the agent that asked for it.
@@ -94,6 +102,18 @@ pub enum ActionError {
     /// `recurrence` is no cron expression.
     #[error("recurrence {0}")]
     InvalidRecurrence(InvalidRecurrence),
+    /// `timezone` is no zone.
+    #[error("timezone {quoted_name} is not known: use an IANA name such as \"Europe/Berlin\"")]
+    InvalidTimezone {
+        /// What was written, in quotes.
+        quoted_name: String,
+    },
+    /// `missedRuns` is no policy.
+    #[error("missedRuns {quoted_name} is not known: use \"skip\", \"latest\" or \"all\"")]
+    InvalidMissedRuns {
+        /// What was written, in quotes.
+        quoted_name: String,
+    },
     /// A task has neither a time nor a recurrence.
     #[error(
         "a task needs processAfter (2026-04-16T14:37:00Z), recurrence (a cron expression such as \
@@ -107,7 +127,9 @@ pub enum ActionError {
         quoted_expression: String,
     },
     /// An update that gives nothing to change.
-    #[error("update_task gives nothing to change: give prompt, script, processAfter or recurrence")]
+    #[error(
+        "update_task gives nothing to change: give prompt, script, processAfter, recurrence, timezone or missedRuns"
+    )]
     NothingToChange,
     /// The action is not about tasks.
     #[error("{quoted_name} is not an action on tasks")]
@@ -120,6 +142,14 @@ pub enum ActionError {
 impl ActionError {
     pub(super) fn not_a_task(name: &str) -> Self {
         ActionError::NotATask { quoted_name: quoted(name) }
+    }
+
+    pub(super) fn invalid_timezone(name: &str) -> Self {
+        ActionError::InvalidTimezone { quoted_name: quoted(name) }
+    }
+
+    pub(super) fn invalid_missed_runs(name: &str) -> Self {
+        ActionError::InvalidMissedRuns { quoted_name: quoted(name) }
     }
 
     pub(super) fn never_fires(expression: &str) -> Self {
@@ -161,6 +191,8 @@ impl ScheduleTask {
             // An empty time is a mistake to report, not an absent one.
             process_after: text_field(object, "processAfter")?,
             recurrence: optional("recurrence")?,
+            timezone: optional("timezone")?,
+            missed_runs: optional("missedRuns")?,
             platform_id: optional("platformId")?,
             channel_type: optional("channelType")?,
             thread_id: optional("threadId")?,
@@ -176,6 +208,8 @@ impl UpdateTask {
             script: clearable(object, "script")?,
             process_after: given_text(object, "processAfter")?,
             recurrence: clearable(object, "recurrence")?,
+            timezone: clearable(object, "timezone")?,
+            missed_runs: clearable(object, "missedRuns")?,
         })
     }
 }
@@ -235,6 +269,8 @@ mod tests {
             script: None,
             process_after: Some("2027-01-15T20:00:00.000Z".to_owned()),
             recurrence: None,
+            timezone: None,
+            missed_runs: None,
             platform_id: Some("discord:100:200".to_owned()),
             channel_type: Some("discord".to_owned()),
             thread_id: Some("thread-1".to_owned()),

@@ -156,6 +156,7 @@ mod tests {
             weight,
             in_flight_max,
             wake_on_failure: None,
+            timezone: None,
         })
     }
 

@@ -152,24 +152,6 @@ impl Recurrence {
     }
 }
 
-/// The next run of a series after its run planned for `scheduled`; `None` only near the end of the calendar.
-///
-/// Runs that were missed while nobody was there collapse into the one that just ran: the next is after `now`.
-pub fn plan_next_run(
-    scheduled: Timestamp,
-    recurrence: &Recurrence,
-    now: Timestamp,
-    zone: &TimeZone,
-) -> Option<Timestamp> {
-    recurrence.next_after(scheduled.max(now), zone)
-}
-
-/// The id of the run of a series at a time. It is always the same, so that a second insert of a run fails.
-pub fn run_id(series_id: &str, scheduled: Timestamp) -> String {
-    let compact: String = scheduled.to_iso().chars().filter(|c| !matches!(c, '-' | ':')).collect();
-    format!("{series_id}@{}", compact.replace(".000Z", "Z"))
-}
-
 /// Whether no month of the expression has a day that it asks for.
 fn is_impossible(cron: &Cron) -> bool {
     let pattern = &cron.pattern;

@@ -5,7 +5,9 @@
 use super::action::{ActionError, ScheduleTask, SystemAction, UpdateTask};
 use super::ids::{ChannelType, InvalidId, MessageId, PlatformId, ThreadId};
 use super::message::OutboundRow;
+use super::missed::MissedRuns;
 use super::recurrence::Recurrence;
+use super::series::TaskOptions;
 use super::time::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -24,6 +26,8 @@ pub enum TaskChange {
         process_after: Timestamp,
         /// A valid cron expression.
         recurrence: Option<String>,
+        /// What it says about its own time: a known zone, a policy.
+        options: TaskOptions,
         /// Chat that it answers to.
         platform_id: Option<PlatformId>,
         /// Channel type of that chat.
@@ -58,6 +62,10 @@ pub enum TaskChange {
         process_after: Option<Timestamp>,
         /// New valid cron expression; `Some(None)` ends the recurrence.
         recurrence: Option<Option<String>>,
+        /// New known zone; `Some(None)` = that of the tenant or the host again.
+        timezone: Option<Option<String>>,
+        /// New policy; `Some(None)` = that of the host again.
+        missed_runs: Option<Option<MissedRuns>>,
     },
 }
 
@@ -85,7 +93,8 @@ impl<'a> RowRouting<'a> {
 
 /// Validates an action on tasks.
 ///
-/// `now` is when the action is applied, `zone` the zone in which local times and cron expressions are read.
+/// `now` is when the action is applied, `zone` the zone in which local times and cron expressions are read when the
+/// action names none.
 /// A schedule without `processAfter` runs first at the next occurrence of its recurrence.
 pub fn plan_task(
     action: &SystemAction,
@@ -109,6 +118,9 @@ fn plan_schedule(
     now: Timestamp,
     zone: &TimeZone,
 ) -> Result<TaskChange, ActionError> {
+    let own_zone = schedule.timezone.as_deref().map(known_zone).transpose()?;
+    let zone = own_zone.as_ref().unwrap_or(zone);
+    let missed_runs = schedule.missed_runs.as_deref().map(known_policy).transpose()?;
     let given = process_after(schedule.process_after.as_deref(), zone)?;
     let next = match schedule.recurrence.as_deref() {
         Some(expression) => Some(next_run(expression, now, zone)?),
@@ -130,6 +142,7 @@ fn plan_schedule(
         script: schedule.script.clone(),
         process_after: given.or(next).ok_or(ActionError::NoTime)?,
         recurrence: schedule.recurrence.clone(),
+        options: TaskOptions { timezone: schedule.timezone.clone(), missed_runs },
         platform_id: routing_id("platformId", routing.platform_id, PlatformId::new)?,
         channel_type: routing_id("channelType", routing.channel_type, ChannelType::new)?,
         thread_id: routing_id("threadId", routing.thread_id, ThreadId::new)?,
@@ -137,6 +150,10 @@ fn plan_schedule(
 }
 
 fn plan_update(update: &UpdateTask, now: Timestamp, zone: &TimeZone) -> Result<TaskChange, ActionError> {
+    let own_zone = update.timezone.as_ref().and_then(Option::as_deref).map(known_zone).transpose()?;
+    let zone = own_zone.as_ref().unwrap_or(zone);
+    let missed_runs = update.missed_runs.as_ref().map(|name| name.as_deref().map(known_policy).transpose());
+    let missed_runs = missed_runs.transpose()?;
     let process_after = process_after(update.process_after.as_deref(), zone)?;
     if let Some(Some(expression)) = &update.recurrence {
         next_run(expression, now, zone)?;
@@ -144,7 +161,9 @@ fn plan_update(update: &UpdateTask, now: Timestamp, zone: &TimeZone) -> Result<T
     let nothing_given = update.prompt.is_none()
         && update.script.is_none()
         && update.process_after.is_none()
-        && update.recurrence.is_none();
+        && update.recurrence.is_none()
+        && update.timezone.is_none()
+        && update.missed_runs.is_none();
     if nothing_given {
         return Err(ActionError::NothingToChange);
     }
@@ -154,11 +173,21 @@ fn plan_update(update: &UpdateTask, now: Timestamp, zone: &TimeZone) -> Result<T
         script: update.script.clone(),
         process_after,
         recurrence: update.recurrence.clone(),
+        timezone: update.timezone.clone(),
+        missed_runs,
     })
 }
 
 fn process_after(text: Option<&str>, zone: &TimeZone) -> Result<Option<Timestamp>, ActionError> {
     text.map(|text| Timestamp::parse_in_zone(text, zone)).transpose().map_err(ActionError::InvalidTime)
+}
+
+fn known_zone(name: &str) -> Result<TimeZone, ActionError> {
+    TimeZone::get(name).map_err(|_| ActionError::invalid_timezone(name))
+}
+
+fn known_policy(name: &str) -> Result<MissedRuns, ActionError> {
+    MissedRuns::from_name(name).ok_or_else(|| ActionError::invalid_missed_runs(name))
 }
 
 fn next_run(expression: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, ActionError> {
@@ -238,6 +267,34 @@ mod tests {
     }
 
     #[test]
+    fn the_zone_of_a_task_goes_before_that_of_the_host() {
+        assert_eq!(
+            first_run(r#""recurrence":"0 9 * * *","timezone":"America/New_York""#),
+            "2026-04-16T13:00:00.000Z"
+        );
+        assert_eq!(
+            first_run(r#""processAfter":"2026-04-16T14:37","timezone":"Asia/Tokyo""#),
+            "2026-04-16T05:37:00.000Z"
+        );
+        refused(
+            r#","recurrence":"@daily","timezone":"Mars/Base""#,
+            r#"timezone "Mars/Base" is not known: use an IANA name such as "Europe/Berlin""#,
+        );
+        let cleared =
+            plan(r#"{"action":"update_task","taskId":"t","timezone":null,"missedRuns":"all"}"#).unwrap();
+        let TaskChange::Update { timezone, missed_runs, .. } = cleared else { panic!("not an update") };
+        assert_eq!((timezone, missed_runs), (Some(None), Some(Some(MissedRuns::All))));
+    }
+
+    #[test]
+    fn an_unknown_policy_for_missed_runs_is_refused_in_words() {
+        let words = r#"missedRuns "never" is not known: use "skip", "latest" or "all""#;
+        refused(r#","recurrence":"@daily","missedRuns":"never""#, words);
+        let update = plan(r#"{"action":"update_task","taskId":"t","missedRuns":"never"}"#);
+        assert_eq!(update.unwrap_err().to_string(), words);
+    }
+
+    #[test]
     fn routing_of_the_content_goes_before_that_of_the_row_and_is_never_mixed() {
         let routing = |fields: &str| {
             let json = format!(
@@ -271,6 +328,8 @@ mod tests {
             script: None,
             process_after: Some(Timestamp::parse("2027-02-01T00:00:00Z").unwrap()),
             recurrence: Some(None),
+            timezone: None,
+            missed_runs: None,
         };
         assert_eq!(update, Ok(expected));
         assert_eq!(plan(r#"{"action":"update_task","taskId":"t"}"#), Err(ActionError::NothingToChange));

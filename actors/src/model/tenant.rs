@@ -1,6 +1,7 @@
 //! Who shares a channel: tenants, their weights, and which agent groups belong to them.
 
 use super::ids::{AgentGroupId, InvalidId, TenantName};
+use jiff::tz::TimeZone;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -17,6 +18,24 @@ pub struct TenantSettings {
     pub in_flight_max: Option<usize>,
     /// Whether a message that was given up wakes its agent; `None` = as for everybody.
     pub wake_on_failure: Option<bool>,
+    /// IANA name of the zone in which its tasks' recurrences are read; `None` = the host's.
+    pub timezone: Option<String>,
+}
+
+/// Why a tenant cannot be as an operator describes it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTenant {
+    /// Its name.
+    #[error(transparent)]
+    Name(#[from] InvalidId),
+    /// Its zone.
+    #[error("{name:?}: {timezone:?} is not a known IANA time zone")]
+    Timezone {
+        /// The tenant.
+        name: String,
+        /// What was written.
+        timezone: String,
+    },
 }
 
 /// One who shares a channel.
@@ -30,6 +49,8 @@ pub struct Tenant {
     pub in_flight_max: usize,
     /// Whether a message that was given up wakes its agent; `None` = as for everybody.
     pub wake_on_failure: Option<bool>,
+    /// The zone in which its tasks' recurrences are read; `None` = the host's.
+    pub timezone: Option<TimeZone>,
 }
 
 /// The tenants of one host.
@@ -43,10 +64,15 @@ pub struct Tenants {
 impl Tenants {
     /// Takes what an operator describes. When several patterns fit a group, the one with the most characters that are
     /// no `*` counts; among equals, the tenant whose name comes first.
-    pub fn new(described: &[TenantSettings]) -> Result<Self, InvalidId> {
+    pub fn new(described: &[TenantSettings]) -> Result<Self, InvalidTenant> {
         let mut tenants = Self::default();
         for settings in described {
+            let zone = |timezone: &String| {
+                let (name, timezone) = (settings.name.clone(), timezone.clone());
+                TimeZone::get(&timezone).map_err(|_| InvalidTenant::Timezone { name, timezone })
+            };
             let tenant = Arc::new(Tenant {
+                timezone: settings.timezone.as_ref().map(zone).transpose()?,
                 name: TenantName::new(&settings.name)?,
                 weight: settings.weight.max(1),
                 in_flight_max: settings.in_flight_max.unwrap_or(usize::MAX).max(1),
@@ -79,6 +105,7 @@ impl Tenants {
                 weight: 1,
                 in_flight_max: usize::MAX,
                 wake_on_failure: None,
+                timezone: None,
             }),
         }
     }
@@ -109,6 +136,7 @@ mod tests {
             weight: *weight,
             in_flight_max: None,
             wake_on_failure: None,
+            timezone: None,
         };
         Tenants::new(&described.iter().map(settings).collect::<Vec<_>>()).unwrap()
     }
@@ -154,6 +182,22 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_that_nobody_knows_is_an_error_that_names_the_tenant() {
+        let in_zone = |zone: &str| TenantSettings {
+            name: "acme".to_owned(),
+            agent_groups: vec!["ag-*".to_owned()],
+            weight: 1,
+            in_flight_max: None,
+            timezone: Some(zone.to_owned()),
+            wake_on_failure: None,
+        };
+        let tokyo = Tenants::new(&[in_zone("Asia/Tokyo")]).unwrap().of(&AgentGroupId::new("ag-1").unwrap());
+        assert_eq!(tokyo.timezone.as_ref().and_then(TimeZone::iana_name), Some("Asia/Tokyo"));
+        let error = Tenants::new(&[in_zone("Mars/Base")]).unwrap_err().to_string();
+        assert_eq!(error, r#""acme": "Mars/Base" is not a known IANA time zone"#);
+    }
+
+    #[test]
     fn a_weight_or_a_limit_of_nothing_counts_as_one() {
         let settings = TenantSettings {
             name: "t".to_owned(),
@@ -161,6 +205,7 @@ mod tests {
             weight: 0,
             in_flight_max: Some(0),
             wake_on_failure: None,
+            timezone: None,
         };
         let tenant = Tenants::new(&[settings]).unwrap().of(&AgentGroupId::new("x").unwrap());
         assert_eq!((tenant.weight, tenant.in_flight_max), (1, 1));

@@ -55,7 +55,7 @@ impl StoppedHost {
     }
 
     /// Opens one session after the other; returns those that cannot be read.
-    fn each_session(
+    pub(super) fn each_session(
         &self,
         mut work: impl FnMut(&SessionFacts, &mut SessionStore) -> Result<(), StoreError>,
     ) -> Result<Vec<(String, String)>, StoreError> {

@@ -56,7 +56,7 @@ impl<'a> Notices<'a> {
             "attempts": attempts,
         });
         // One notice per death: a message that is replayed and dies again is told again.
-        let id = notice_id("failed", message, settled_at)?;
+        let id = notice_id("failed", &[message.as_str(), &settled_at.as_ms().to_string()])?;
         let notice = if self.wakes() {
             self.has_woken.set(true);
             content["text"] = format!("Message #{seq} was not delivered: {reason}").into();
@@ -85,7 +85,8 @@ impl<'a> Notices<'a> {
         let content = json!({
             "type": "delivery_held", "messageId": message.as_str(), "seq": seq, "reason": reason,
         });
-        let notice = inbox_row(notice_id("held", message, settled_at)?, "system");
+        let id = notice_id("held", &[message.as_str(), &settled_at.as_ms().to_string()])?;
+        let notice = inbox_row(id, "system");
         self.write(transaction, NewInbound { content: content.to_string(), ..notice })
     }
 
@@ -94,7 +95,7 @@ impl<'a> Notices<'a> {
     }
 }
 
-fn notice_id(prefix: &str, message: &MessageId, settled_at: Timestamp) -> Result<MessageId, StoreError> {
-    let id = derived_id(prefix, &[message.as_str(), &settled_at.as_ms().to_string()]);
-    MessageId::new(&id).map_err(|error| StoreError::Limit(error.to_string()))
+/// The id of a notice: the same for the same parts.
+pub(super) fn notice_id(prefix: &str, parts: &[&str]) -> Result<MessageId, StoreError> {
+    MessageId::new(&derived_id(prefix, parts)).map_err(|error| StoreError::Limit(error.to_string()))
 }

@@ -86,7 +86,8 @@ impl SessionActor {
             && (self.todo.projections_are_due
                 || self.todo.projections >= PROJECTIONS_WITHOUT_DELAY
                 || self.windows.outstanding() == 0);
-        projections || self.actions.are_planned() || !self.accepts.is_empty()
+        let is_asked = !self.accepts.is_empty() || !self.operations.is_empty();
+        projections || self.actions.are_planned() || is_asked
     }
 
     pub(super) fn is_pausing(&self, step: StepKind) -> bool {
@@ -234,8 +235,9 @@ impl SessionActor {
         self.todo.projections_are_due = false;
         let actions = self.actions.next();
         let accepts = self.accepts.take_batch();
+        let operations = self.operations.drain(..).collect();
         let write = async move |context: &StepContext, store: &mut Option<OwnedStore>| {
-            write::write(context, store, WriteRequest { actions, accepts }).await
+            write::write(context, store, WriteRequest { actions, accepts, operations }).await
         };
         let wrote = move |actor: &mut Self, report: WriteReport, ctx: &mut Context<Self>| {
             slog::trace!(actor.engine().logger, "projected"; "session" => %actor.context.session,

@@ -99,9 +99,12 @@ impl SessionActor {
         pausing.filter(|trouble| trouble.is_pausing).map(|trouble| trouble.reason.clone()).next()
     }
 
-    /// Answers those whose messages wait here. They try again: a session in trouble holds up nobody.
+    /// Answers those whose messages wait here, and operators. They try again: a session in trouble holds up nobody.
     fn refuse_accepts(&mut self, reason: &str) {
         self.accepts.refuse_all(reason);
+        for operation in self.operations.drain(..) {
+            operation.refuse(reason);
+        }
     }
 
     /// Forgets all pauses: an operator says that the trouble is over.

@@ -1,21 +1,26 @@
 //! The step that looks after the agent: acknowledgements, stale claims, series, due work.
 
+use super::runs::{self, SeenRuns};
 use super::step::{OwnedStore, StepContext, StepError};
+use super::tasks::tell_series_ended;
+use crate::engine::statistics::Upkeep;
 use crate::model::ids::MessageId;
-use crate::model::staleness::{self, AgentState, Claim, Facts, Policy, Verdict};
+use crate::model::staleness::{self, AgentState, Claim, ClaimReset, Facts, Policy, Verdict};
 use crate::model::time::Timestamp;
 use crate::runtime::AgentSession;
 use crate::store::error::StoreError;
-use crate::store::inbound::{self, RecurringRun};
+use crate::store::inbound;
 use crate::store::ledger::RestMark;
 use crate::store::outbound::{self, Ack};
 use crate::store::session_dir::FileIdentity;
 use crate::store::session_store::{Adds, SessionStore};
-use crate::task_scheduler::{EndedRun, PlanRuns, PlannedRun};
+use crate::task_scheduler::PlannedRuns;
 use std::time::Duration;
 
-/// Most pending messages, claims and ended runs that one cycle deals with.
+/// Most pending messages and claims that one cycle deals with.
 const ROWS_MAX: usize = 500;
+/// Most ended runs, and most missed ones, that one cycle deals with. Each of them may take a search in the calendar.
+const RUNS_MAX: usize = 100;
 /// Most cycles in a row; the next look goes on where they ended. An agent can write any number of pending messages
 /// into its inbox.
 const PAGES_PER_ROUND_MAX: u32 = 20;
@@ -28,7 +33,7 @@ pub(super) struct UpkeepReport {
     pub next_task_due: Option<Timestamp>,
     /// Where the next cycle goes on in the pending messages, when there are more than one deals with.
     pub next_page: Option<i64>,
-    /// Whether more runs of series have ended than one cycle deals with.
+    /// Whether runs of series have ended that this cycle has not dealt with.
     pub more_runs: bool,
     /// What of a session at rest this step knows, when there was nothing to do.
     pub resting: Option<RestMark>,
@@ -64,7 +69,7 @@ impl UpkeepRound {
 struct Seen {
     acks: Vec<Ack>,
     claims: Vec<Ack>,
-    ended_runs: Vec<RecurringRun>,
+    runs: SeenRuns,
     heartbeat: Option<Timestamp>,
     declared_tool_timeout: Option<Duration>,
     due_count: usize,
@@ -85,7 +90,9 @@ pub(super) async fn upkeep(
 ) -> Result<UpkeepReport, StepError> {
     let now = context.engine.now();
     let seen = context.with_store(store, move |store, context| look(store, context, from_rowid, now)).await?;
-    let (next_page, more_runs) = (seen.next_page, seen.more_runs);
+    let next_page = seen.next_page;
+    // The runs that end now are followed by the next ones in the next cycle.
+    let mut more_runs = seen.more_runs || seen.runs.acked > 0;
     let resting = seen.asks_for_nothing(now).then_some(RestMark {
         outbound: None,
         inbound: seen.inbox,
@@ -94,14 +101,16 @@ pub(super) async fn upkeep(
         tasks: seen.tasks,
     });
     let agent = agent_state(context).await;
+    let planned = runs::plan(context, seen.runs.to_plan).await?;
+    let moved_ahead = planned.moved.iter().filter(|(_, next)| next.at > now).count();
     let facts = Facts {
         now,
         heartbeat: seen.heartbeat,
         claims: seen.claims.iter().map(claim).collect(),
         declared_tool_timeout: seen.declared_tool_timeout,
         agent,
-        // A claimed message is still pending, but somebody works on it.
-        has_due_work: seen.due_count > seen.claims.len(),
+        // A claimed message is still pending, but somebody works on it. A missed run that is left out is not due.
+        has_due_work: seen.due_count > seen.claims.len() + moved_ahead,
     };
     let settings = &context.engine.settings;
     let policy = Policy {
@@ -110,21 +119,37 @@ pub(super) async fn upkeep(
         start_grace: START_GRACE,
     };
     let decision = staleness::decide(&facts, &policy);
+    let statistics = &context.engine.statistics;
     if let Verdict::StopAgent { reason } = &decision.verdict {
+        statistics.count_upkeep(Upkeep::AgentStopped, 1);
         stop_agent(context, &format!("{reason:?}")).await;
     }
     let stale: Vec<Ack> =
         seen.claims.into_iter().filter(|claim| decision.reset_claims.contains(&claim.message_id)).collect();
-    let next_runs = plan_runs(context, &seen.ended_runs).await?;
-    let next_due = if seen.acks.is_empty() && stale.is_empty() && next_runs.is_empty() {
+    let mut events = seen.runs.events;
+    events.extend(runs::left_out(&planned));
+    runs::record(context, events, now).await?;
+    let has_nothing_to_write = seen.acks.is_empty() && stale.is_empty();
+    let next_due = if has_nothing_to_write && planned == PlannedRuns::default() {
         seen.next_due
     } else {
         let acks = seen.acks;
+        let counts = [
+            (Upkeep::AckCopied, acks.len()),
+            (Upkeep::ClaimReset, stale.len()),
+            (Upkeep::RunPlanned, planned.following.iter().filter(|(_, next)| next.is_ok()).count()),
+            (Upkeep::RunMoved, planned.moved.len()),
+        ];
         let tries_max = settings.claim_tries_max;
         let written = stale.clone();
-        let next_due = context
-            .with_store(store, move |store, _| write(store, &acks, &written, &next_runs, tries_max, now))
+        let (next_due, given_up) = context
+            .with_store(store, move |store, _| write(store, &acks, &written, &planned, tries_max, now))
             .await?;
+        more_runs |= !given_up.is_empty();
+        statistics.count_upkeep(Upkeep::GivenUp, given_up.len());
+        counts.into_iter().for_each(|(what, count)| statistics.count_upkeep(what, count));
+        let given_up = given_up.into_iter().filter_map(|id| seen.runs.claimed.get(&id));
+        runs::record(context, given_up.map(|run| runs::given_up(run, now)).collect(), now).await?;
         note_resets(context, &stale).await?;
         next_due
     };
@@ -163,11 +188,14 @@ fn look(
         });
     };
     let mut seen = Seen { heartbeat, inbox, ..seen };
+    let ended: Vec<MessageId> = seen.runs.to_plan.ended.iter().map(|run| run.id.clone()).collect();
+    let mut acks_of_ended = Vec::new();
     match store.outbound() {
         Ok(outbox) => {
             // One snapshot, and one lock for all of it.
             let outbox = outbox.unchecked_transaction()?;
             seen.acks = outbound::acks(&outbox, &live)?;
+            acks_of_ended = outbound::acks(&outbox, &ended)?;
             seen.claims = outbound::claims(&outbox, ROWS_MAX)?;
             seen.declared_tool_timeout =
                 outbound::container_state(&outbox)?.and_then(|state| state.declared_timeout());
@@ -176,12 +204,24 @@ fn look(
         Err(error) => return Err(error),
     }
     seen.acks.retain(|ack| ack.status.settled_status().is_some());
+    if !seen.claims.is_empty() {
+        let claimed: Vec<MessageId> = seen.claims.iter().map(|claim| claim.message_id.clone()).collect();
+        let pending = inbound::pending_among(store.inbound()?, &claimed)?;
+        seen.claims.retain(|claim| pending.contains(&claim.message_id));
+    }
+    let reader = &context.engine.ledger_reader;
+    seen.runs.see(
+        store.inbound()?,
+        reader,
+        &context.session,
+        (&seen.claims, &seen.acks, &acks_of_ended),
+        now,
+    )?;
+    seen.runs.to_plan.overdue =
+        inbound::overdue_recurring(store.inbound()?, &seen.runs.begun, RUNS_MAX, now)?;
     if seen.claims.is_empty() {
         return Ok(seen);
     }
-    let claimed: Vec<MessageId> = seen.claims.iter().map(|claim| claim.message_id.clone()).collect();
-    let pending = inbound::pending_among(store.inbound()?, &claimed)?;
-    seen.claims.retain(|claim| pending.contains(&claim.message_id));
     let reset = context.engine.ledger_reader.reset_claims(&context.session)?;
     seen.claims.retain(|claim| reset.get(claim.message_id.as_str()) != Some(&claimed_at(claim)));
     Ok(seen)
@@ -201,10 +241,10 @@ fn look_at_inbox(
         return Ok(None);
     }
     let live = inbound::live_ids(&snapshot, from_rowid, ROWS_MAX)?;
-    let ended_runs = inbound::completed_recurring(&snapshot, ROWS_MAX)?;
+    let ended_runs = inbound::completed_recurring(&snapshot, RUNS_MAX)?;
     let seen = Seen {
-        more_runs: ended_runs.len() == ROWS_MAX,
-        ended_runs,
+        more_runs: ended_runs.len() == RUNS_MAX,
+        runs: SeenRuns::ended(&snapshot, &ended_runs)?,
         due_count: inbound::due_count(&snapshot, now)?,
         next_due: inbound::next_due(&snapshot, now)?.at,
         next_page: live.more.then_some(live.after_rowid),
@@ -237,7 +277,7 @@ impl Seen {
         Self {
             acks: Vec::new(),
             claims: Vec::new(),
-            ended_runs: Vec::new(),
+            runs: SeenRuns::default(),
             heartbeat,
             declared_tool_timeout: None,
             due_count: 0,
@@ -251,7 +291,7 @@ impl Seen {
 
     /// Whether there is nothing to do before something changes, which will show, or the next task is due.
     fn asks_for_nothing(&self, now: Timestamp) -> bool {
-        let is_done = self.acks.is_empty() && self.claims.is_empty() && self.ended_runs.is_empty();
+        let is_done = self.acks.is_empty() && self.claims.is_empty() && self.runs.to_plan.is_empty();
         let is_firm = self.inbox.is_none_or(|inbox| inbox.is_firm(now));
         is_done && self.due_count == 0 && self.next_page.is_none() && is_firm
     }
@@ -289,58 +329,45 @@ async fn stop_agent(context: &StepContext, reason: &str) {
     }
 }
 
-/// The next run of each ended one; `None` ends the series.
-async fn plan_runs(
-    context: &StepContext,
-    ended: &[RecurringRun],
-) -> Result<Vec<(MessageId, Option<PlannedRun>)>, StepError> {
-    if ended.is_empty() {
-        return Ok(Vec::new());
-    }
-    let runs = ended
-        .iter()
-        .map(|run| EndedRun {
-            series_id: run.series_id.to_string(),
-            recurrence: run.recurrence.clone(),
-            scheduled: run.process_after,
-        })
-        .collect();
-    let scheduler = context.engine.directory.task_scheduler().ok_or(StepError::Peer("task scheduler"))?;
-    let planned = scheduler.send(PlanRuns { runs }).await.map_err(|_| StepError::Peer("task scheduler"))?;
-    Ok(ended.iter().map(|run| run.id.clone()).zip(planned).collect())
-}
-
 fn write(
     store: &mut SessionStore,
     acks: &[Ack],
     stale: &[Ack],
-    next_runs: &[(MessageId, Option<PlannedRun>)],
+    planned: &PlannedRuns,
     tries_max: u32,
     now: Timestamp,
-) -> Result<Option<Timestamp>, StoreError> {
+) -> Result<(Option<Timestamp>, Vec<MessageId>), StoreError> {
     store.write(Adds::Messages, |transaction| {
+        let mut given_up = Vec::new();
         for ack in acks {
             inbound::apply_ack(transaction, &ack.message_id, &ack.status)?;
         }
         for claim in stale {
-            inbound::reset_claim(transaction, &claim.message_id, tries_max, now)?;
+            let reset = inbound::reset_claim(transaction, &claim.message_id, tries_max, now)?;
+            if reset == ClaimReset::GiveUp {
+                given_up.push(claim.message_id.clone());
+            }
         }
-        for (ended, next) in next_runs {
+        for (run, next) in &planned.moved {
+            inbound::move_missed_run(transaction, run, next.at)?;
+        }
+        for (ended, next) in &planned.following {
             match next {
-                Some(run) => {
+                Ok(run) => {
                     let run = inbound::NewRun {
                         id: run.id.clone(),
                         process_after: run.process_after,
                         paused: false,
                     };
-                    inbound::insert_next_run(transaction, ended, &run, now)?;
+                    inbound::insert_next_run(transaction, &ended.id, &run, now)?;
                 }
-                None => {
-                    inbound::clear_recurrence(transaction, ended)?;
+                Err(reason) => {
+                    inbound::clear_recurrence(transaction, &ended.id)?;
+                    tell_series_ended(transaction, ended, reason, now)?;
                 }
             }
         }
-        Ok(inbound::next_due(transaction, now)?.at)
+        Ok((inbound::next_due(transaction, now)?.at, given_up))
     })
 }
 

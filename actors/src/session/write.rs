@@ -4,18 +4,19 @@
 use super::accept;
 use super::messages::{AcceptError, InboxArrival};
 use super::notices::Notices;
+use super::operate::TaskOperation;
 use super::step::{OwnedStore, StepContext, StepError};
+use super::tasks::{apply_task, change_series};
 use crate::limits::{LAST_ACTIVE_STEP, Limits, PROJECTIONS_PER_TRANSACTION_MAX};
 use crate::model::error::ErrorClass;
 use crate::model::ids::MessageId;
 use crate::model::message::OutboundRow;
-use crate::model::task::TaskChange;
 use crate::model::time::Timestamp;
-use crate::report::DeliveryState;
+use crate::report::{DeliveryState, TaskVerb};
 use crate::store::arrivals::{self, Arrival, Enqueued};
 use crate::store::attachments;
 use crate::store::error::StoreError;
-use crate::store::inbound::{self, Insert, NewInbound, NewTask, ProjectedStatus, Projection, TaskUpdate};
+use crate::store::inbound::{self, NewInbound, ProjectedStatus, Projection};
 use crate::store::ledger::{Effect, InboxFiles, Outcome, Unprojected};
 use crate::store::session_store::{Adds, SessionStore};
 use crate::system_action::ActionReply;
@@ -29,6 +30,8 @@ pub(super) struct WriteRequest {
     pub actions: Vec<(OutboundRow, PlannedAction)>,
     /// Messages from other agents and from the application.
     pub accepts: Vec<InboxArrival>,
+    /// What operators want of the tasks.
+    pub operations: Vec<TaskOperation>,
 }
 
 /// What was written.
@@ -50,8 +53,16 @@ struct Written {
     expected_files: Vec<InboxFiles>,
     /// Whether attachments are left that got none.
     has_leftovers: bool,
+    /// How many rows each operation changed.
+    changed: Vec<usize>,
     more: bool,
     wake: bool,
+}
+
+/// What one transaction writes besides outcomes.
+struct WriteWork {
+    actions: Vec<(OutboundRow, PlannedAction)>,
+    operations: Vec<(String, TaskVerb)>,
 }
 
 /// Writes, then tells the ledger and the askers. On an error nothing is lost: the ledger still lists the
@@ -62,12 +73,17 @@ pub(super) async fn write(
     request: WriteRequest,
 ) -> Result<WriteReport, StepError> {
     let now = context.engine.now();
-    let WriteRequest { actions, accepts } = request;
+    let WriteRequest { actions, accepts, operations } = request;
     let (works, replies): (Vec<_>, Vec<_>) = accepts.into_iter().map(InboxArrival::split).unzip();
-    let written = write_in_order(context, store, actions, works, now).await;
+    let changes = operations.iter().map(|operation| (operation.task_id.clone(), operation.verb)).collect();
+    let work = WriteWork { actions, operations: changes };
+    let written = write_in_order(context, store, work, works, now).await;
     let (written, answers) = match written {
         Ok(written) => written,
         Err(error) => {
+            for operation in operations {
+                operation.refuse(&error.to_string());
+            }
             for (reply, _token) in replies {
                 let _ = reply.send(Err(AcceptError::Unavailable(error.to_string())));
             }
@@ -76,6 +92,9 @@ pub(super) async fn write(
     };
     let settled_actions = written.actions.iter().map(|(id, _)| id.clone()).collect();
     record(context, &written, now).await?;
+    for (operation, changed) in operations.into_iter().zip(written.changed) {
+        let _ = operation.reply.send(Ok(changed));
+    }
     for ((reply, _token), answer) in replies.into_iter().zip(answers) {
         let _ = reply.send(answer);
     }
@@ -87,14 +106,14 @@ pub(super) async fn write(
 async fn write_in_order(
     context: &StepContext,
     store: &mut Option<OwnedStore>,
-    actions: Vec<(OutboundRow, PlannedAction)>,
+    work: WriteWork,
     works: Vec<accept::AcceptWork>,
     now: Timestamp,
 ) -> Result<(Written, Answers), StepError> {
     let accept::Prepared { accepts, expected_files } = accept::prepare(context, store, works).await?;
     context
         .with_store(store, move |store, context| {
-            let (written, answers) = write_all(store, context, &actions, accepts, now)?;
+            let (written, answers) = write_all(store, context, &work, accepts, now)?;
             let has_row = |files: &InboxFiles| {
                 let id = files.message_id.as_str();
                 answers.iter().flatten().any(|enqueued| enqueued.message_id == id)
@@ -142,20 +161,22 @@ type Answers = Vec<Result<Enqueued, AcceptError>>;
 fn write_all(
     store: &mut SessionStore,
     context: &StepContext,
-    actions: &[(OutboundRow, PlannedAction)],
+    work: &WriteWork,
     accepts: Vec<Result<Arrival, AcceptError>>,
     now: Timestamp,
 ) -> Result<(Written, Answers), StoreError> {
+    let WriteWork { actions, operations } = work;
     let reader = &context.engine.ledger_reader;
     let unprojected = reader.unprojected(&context.session, PROJECTIONS_PER_TRANSACTION_MAX)?;
     let directory = Arc::clone(store.directory()?);
     let is_told_only = actions.is_empty()
         && accepts.is_empty()
+        && operations.is_empty()
         && unprojected.iter().all(|delivery| delivery.state == DeliveryState::Delivered);
     let placed = accept::place(store, accepts)?;
     let notices = Notices::new(context, now);
     let adds = if is_told_only { Adds::Outcomes } else { Adds::Messages };
-    let (written_actions, answers) = store.write(adds, |transaction| {
+    let (written_actions, answers, changed) = store.write(adds, |transaction| {
         project(transaction, &unprojected, &notices)?;
         let mut answers = Answers::with_capacity(placed.len());
         for placed in placed {
@@ -168,7 +189,9 @@ fn write_all(
             .iter()
             .map(|(row, planned)| Ok((row.id.clone(), apply(transaction, row, planned, context, &notices)?)))
             .collect::<Result<Vec<_>, StoreError>>()?;
-        Ok((applied, answers))
+        let change = |(task_id, verb): &(String, TaskVerb)| change_series(transaction, task_id, *verb, now);
+        let changed = operations.iter().map(change).collect::<Result<Vec<_>, _>>()?;
+        Ok((applied, answers, changed))
     })?;
     crash_point!("inbound_committed");
     let is_told = notices.note_wake();
@@ -185,12 +208,13 @@ fn write_all(
     crash_point!("outbox_removed");
     let more = unprojected.len() == PROJECTIONS_PER_TRANSACTION_MAX;
     let projected = unprojected.into_iter().map(|delivery| (delivery.message_id, delivery.state)).collect();
-    let wake = is_told || has_arrivals;
+    let wake = is_told || has_arrivals || !operations.is_empty();
     let written = Written {
         projected,
         actions: written_actions,
         expected_files: Vec::new(),
         has_leftovers: false,
+        changed,
         more,
         wake,
     };
@@ -299,79 +323,6 @@ fn apply(
         Projection { message_id: row.id.clone(), status, platform_message_id: None, delivered_at: now };
     inbound::project(transaction, &[projection])?;
     Ok(outcome)
-}
-
-/// Applies a change of tasks. The inner error is a sentence for the agent.
-fn apply_task(
-    transaction: &Transaction<'_>,
-    change: &TaskChange,
-    context: &StepContext,
-    now: Timestamp,
-) -> Result<Result<(), String>, StoreError> {
-    let (task_id, matched) = match change {
-        TaskChange::Insert { task_id, .. } => {
-            if let Err(reason) = may_have_one_more(inbound::count_live_tasks(transaction)?, context) {
-                return Ok(Err(reason));
-            }
-            let inserted = inbound::insert_task(transaction, &new_task(change, task_id), now)?;
-            return Ok(match inserted {
-                Insert::Inserted { .. } => Ok(()),
-                Insert::Duplicate => Err(format!("a task with the id {task_id:?} exists already")),
-            });
-        }
-        TaskChange::Cancel { task_id } => (task_id, inbound::cancel_series(transaction, task_id.as_str())?),
-        TaskChange::Pause { task_id } => (task_id, inbound::pause_series(transaction, task_id.as_str())?),
-        TaskChange::Resume { task_id } => (task_id, inbound::resume_series(transaction, task_id.as_str())?),
-        TaskChange::Update { task_id, prompt, script, process_after, recurrence } => {
-            let update = TaskUpdate {
-                prompt: prompt.clone(),
-                script: script.clone(),
-                process_after: *process_after,
-                recurrence: recurrence.clone(),
-            };
-            (task_id, inbound::update_series(transaction, task_id.as_str(), &update)?)
-        }
-    };
-    Ok(if matched == 0 { Err(format!("no live task has the id {task_id:?}")) } else { Ok(()) })
-}
-
-fn may_have_one_more(count: usize, context: &StepContext) -> Result<(), String> {
-    let limits = &context.engine.settings.limits;
-    let (session_max, group_max) = (limits.tasks_per_session_max, limits.tasks_per_agent_group_max);
-    if count >= session_max {
-        return Err(format!("this session has {session_max} tasks already, which is the limit"));
-    }
-    if !context.engine.tasks.try_add(&context.group, &context.session, count, group_max) {
-        return Err(format!("this agent has {group_max} tasks in all its sessions, which is the limit"));
-    }
-    Ok(())
-}
-
-fn new_task(change: &TaskChange, task_id: &MessageId) -> NewTask {
-    let TaskChange::Insert {
-        prompt,
-        script,
-        process_after,
-        recurrence,
-        platform_id,
-        channel_type,
-        thread_id,
-        ..
-    } = change
-    else {
-        unreachable!("only an insert makes a new task")
-    };
-    NewTask {
-        task_id: task_id.clone(),
-        series_id: None,
-        prompt: prompt.clone(),
-        script: script.clone(),
-        process_after: *process_after,
-        recurrence: recurrence.clone(),
-        platform_id: platform_id.as_ref().map(ToString::to_string),
-        channel_type: channel_type.as_ref().map(ToString::to_string),
-        thread_id: thread_id.as_ref().map(ToString::to_string),
-    }
 }
 
 fn insert_reply(

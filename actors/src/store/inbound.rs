@@ -9,7 +9,9 @@ mod due;
 mod projection;
 mod recurrence;
 mod routing;
+mod runs;
 mod schema;
+mod task_list;
 mod tasks;
 
 pub use claims::{LivePage, apply_ack, live_ids, pending_among, reset_claim};
@@ -22,7 +24,9 @@ pub use recurrence::{
     NewRun, NextRun, RecurringRun, RunStatus, clear_recurrence, completed_recurring, insert_next_run,
 };
 pub use routing::{last_peer_session, reply_source, write_destinations, write_session_routing};
+pub use runs::{move_missed_run, overdue_recurring, runs_among, series_run};
 pub use schema::{create_schema, create_tables, needs_upgrade, upgrade};
+pub use task_list::{TaskRow, live_tasks, run_series_now};
 pub use tasks::{
     NewTask, TaskUpdate, cancel_series, count_live_tasks, insert_task, pause_series, resume_series,
     update_series,
@@ -153,4 +157,4 @@ fn next_seq(conn: &Connection) -> Result<i64, StoreError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -22,6 +22,7 @@ mod replace;
 mod rest_marks;
 mod schema;
 mod session;
+mod task_runs;
 
 pub use admit::{Admission, Admitted, InitialState};
 pub use agents::{AgentArrival, AgentBudget, AgentRequest};
@@ -35,6 +36,7 @@ pub use read::{LedgerReader, Left, PendingDelivery, Unprojected, WaitingDelivery
 pub use replace::NewLedger;
 pub use rest_marks::RestMark;
 pub use session::{ImportedDelivery, SessionCursor};
+pub use task_runs::{RunEvent, RunKey};
 
 use super::error::StoreError;
 use rusqlite::config::DbConfig;

@@ -141,6 +141,16 @@ impl ControlTarget for Fake {
     async fn answer(&self, answer: Answer) -> Result<Enqueued, AnswerError> {
         Err(AnswerError::NoSuchQuestion(answer.question_id))
     }
+    async fn tasks(&self, _: TaskFilter) -> Result<TaskList, OperationError> {
+        let unreadable = vec![("s-2".to_owned(), "inbound.db is locked".to_owned())];
+        Ok(TaskList { tasks: Vec::new(), unreadable })
+    }
+    async fn task_runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, OperationError> {
+        Err(OperationError(format!("no history of {}", filter.session_id)))
+    }
+    async fn change_task(&self, _: SessionId, _: String, verb: TaskVerb) -> Result<usize, OperationError> {
+        Ok(if verb == TaskVerb::RunNow { 1 } else { 0 })
+    }
 }
 
 fn no_log() -> Logger {
@@ -182,6 +192,12 @@ async fn a_client_lists_and_replays() {
         assert!(client.sessions(&SessionFilter::default()).unwrap()[0].quarantine_reason.is_none());
         assert!(client.release("s-1").unwrap() && !client.release("s-2").unwrap());
         assert!(matches!(client.release("../s"), Err(ClientError::Refused(_))));
+        let tasks = client.tasks(&TaskFilter::default()).unwrap();
+        assert_eq!(tasks.unreadable, [("s-2".to_owned(), "inbound.db is locked".to_owned())]);
+        let runs = client.task_runs(&RunFilter { session_id: "s-1".to_owned(), ..RunFilter::default() });
+        assert_eq!(runs.unwrap_err().to_string(), "no history of s-1");
+        assert_eq!(client.change_task("s-1", "t-1", TaskVerb::RunNow).unwrap(), 1);
+        assert!(matches!(client.change_task("../s", "t-1", TaskVerb::Pause), Err(ClientError::Refused(_))));
         let broken = DeliveryFilter { session_id: Some("broken".to_owned()), ..DeliveryFilter::default() };
         let refused = client.deliveries(&broken).unwrap_err();
         assert_eq!(refused.to_string(), "the ledger is locked");

@@ -47,7 +47,7 @@ fn means_what_nanoclaws_own_library_means() {
         }
         count += 1;
     }
-    assert!(count >= 180, "only {count} cases");
+    assert!(count >= 380, "only {count} cases");
 }
 
 const BERLIN_FORWARD: &str = "2027-03-28T00:00:00Z"; // 01:00 +01, one hour before the change
@@ -206,21 +206,6 @@ fn lists_with_repeated_values_and_weeks_that_end_on_sunday_are_accepted() {
 }
 
 #[test]
-fn missed_runs_collapse_into_one() {
-    let (hourly, utc) = (Recurrence::parse("@hourly").unwrap(), TimeZone::UTC);
-    let next = |scheduled, now| plan_next_run(at(scheduled), &hourly, at(now), &utc).unwrap().to_iso();
-    assert_eq!(next("2026-11-20 09:00:00", "2026-11-22 12:30:00"), "2026-11-22T13:00:00.000Z");
-    // A run that was started by hand before its time does not run again at that time.
-    assert_eq!(next("2026-11-22 13:00:00", "2026-11-22 12:30:00"), "2026-11-22T14:00:00.000Z");
-}
-
-#[test]
-fn the_id_of_a_run_is_that_of_its_series_and_time() {
-    assert_eq!(run_id("task-1", at("2026-04-16 14:37:00")), "task-1@20260416T143700Z");
-    assert_eq!(run_id("task-1", Timestamp::from_ms(1)), "task-1@19700101T000000.001Z");
-}
-
-#[test]
 fn the_end_of_the_calendar_is_no_occurrence_and_no_panic() {
     for expression in ["* * * * * *", "0 9 * * *"] {
         let recurrence = Recurrence::parse(expression).unwrap();
@@ -308,10 +293,5 @@ proptest! {
         {
             prop_assert!(next > instant);
         }
-    }
-
-    #[test]
-    fn run_ids_differ_for_different_times(a in any_instant(), b in any_instant()) {
-        prop_assert_eq!(a == b, run_id("s", a) == run_id("s", b));
     }
 }

@@ -3,6 +3,8 @@
 
 use super::{Insert, NewInbound, insert_message};
 use crate::model::ids::MessageId;
+use crate::model::missed::MissedRuns;
+use crate::model::series::TaskOptions;
 use crate::model::time::Timestamp;
 use crate::store::error::StoreError;
 use rusqlite::{Connection, Transaction, named_params};
@@ -34,6 +36,8 @@ pub struct NewTask {
     pub process_after: Timestamp,
     /// Cron expression; `None` = once.
     pub recurrence: Option<String>,
+    /// What it says about its own time.
+    pub options: TaskOptions,
     /// The chat it answers to.
     pub platform_id: Option<String>,
     /// The kind of platform.
@@ -53,6 +57,10 @@ pub struct TaskUpdate {
     pub process_after: Option<Timestamp>,
     /// A new cron expression, or none: the next run is the last.
     pub recurrence: Option<Option<String>>,
+    /// A new zone, or none.
+    pub timezone: Option<Option<String>>,
+    /// A new policy for missed runs, or none.
+    pub missed_runs: Option<Option<MissedRuns>>,
 }
 
 /// Inserts a task. A second insert of the same id changes nothing.
@@ -70,10 +78,17 @@ pub fn insert_task(tx: &Transaction<'_>, task: &NewTask, now: Timestamp) -> Resu
         platform_id: task.platform_id.clone(),
         channel_type: task.channel_type.clone(),
         thread_id: task.thread_id.clone(),
-        content: format!(r#"{{"prompt":{prompt},"script":{script}}}"#),
+        content: format!(r#"{{"prompt":{prompt},"script":{script}{}}}"#, written(&task.options)),
         source_session_id: None,
     };
     insert_message(tx, &message, now)
+}
+
+/// The options as further keys of a content, so that one without them looks as NanoClaw writes it.
+fn written(options: &TaskOptions) -> String {
+    let timezone = options.timezone.as_deref().map(|name| format!(r#","timezone":{}"#, Value::from(name)));
+    let missed = options.missed_runs.map(|policy| format!(r#","missedRuns":"{}""#, policy.as_str()));
+    timezone.into_iter().chain(missed).collect()
 }
 
 /// Ends a series: its live rows count as completed, and none of its runs has a successor. Returns how many rows
@@ -149,7 +164,8 @@ fn live_contents(tx: &Transaction<'_>, task_id: &str) -> Result<Vec<(i64, String
 
 /// The content with the changed keys. Content that is no JSON object, which no host writes, is replaced.
 fn merged(content: &str, update: &TaskUpdate) -> String {
-    if update.prompt.is_none() && update.script.is_none() {
+    let is_untouched = update.prompt.is_none() && update.script.is_none();
+    if is_untouched && update.timezone.is_none() && update.missed_runs.is_none() {
         return content.to_owned();
     }
     let mut keys: Map<String, Value> = serde_json::from_str(content).unwrap_or_default();
@@ -158,6 +174,14 @@ fn merged(content: &str, update: &TaskUpdate) -> String {
     }
     if let Some(script) = &update.script {
         keys.insert("script".to_owned(), Value::from(script.as_deref()));
+    }
+    let names = update.missed_runs.map(|policy| policy.map(|policy| policy.as_str().to_owned()));
+    for (key, option) in [("timezone", update.timezone.clone()), ("missedRuns", names)] {
+        match option {
+            Some(Some(name)) => drop(keys.insert(key.to_owned(), Value::from(name))),
+            Some(None) => drop(keys.remove(key)),
+            None => {}
+        }
     }
     Value::Object(keys).to_string()
 }

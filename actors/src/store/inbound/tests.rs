@@ -7,7 +7,7 @@ use rusqlite::params;
 
 const NOW: Timestamp = Timestamp::from_ms(1_795_333_635_501);
 
-pub(super) fn current() -> Connection {
+pub(crate) fn current() -> Connection {
     let conn = Connection::open_in_memory().unwrap();
     create_schema(&conn).unwrap();
     conn

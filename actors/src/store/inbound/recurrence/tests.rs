@@ -15,6 +15,7 @@ fn with_task(status: &str) -> Connection {
         script: None,
         process_after: NOW,
         recurrence: Some("0 9 * * *".to_owned()),
+        options: Default::default(),
         platform_id: Some("slack:C0OPS".to_owned()),
         channel_type: Some("slack".to_owned()),
         thread_id: Some("t".to_owned()),

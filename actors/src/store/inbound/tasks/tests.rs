@@ -13,6 +13,7 @@ fn task(text: &str) -> NewTask {
         script: None,
         process_after: DUE,
         recurrence: Some("0 9 * * *".to_owned()),
+        options: TaskOptions::default(),
         platform_id: Some("discord:100:200".to_owned()),
         channel_type: Some("discord".to_owned()),
         thread_id: None,

@@ -1,0 +1,264 @@
+//! Tasks: what is planned in all sessions, what has run, and what an operator does about it.
+
+use super::{OperationError, Relay, StoppedHost};
+use crate::clock::{Clock, SystemClock};
+use crate::model::ids::SessionId;
+use crate::model::missed::MissedPolicy;
+use crate::model::recurrence::Recurrence;
+use crate::model::series::SeriesDefaults;
+use crate::model::tenant::Tenants;
+use crate::model::time::Timestamp;
+use crate::registry::OperateSession;
+use crate::report::{RunFilter, RunRecord, TaskFilter, TaskList, TaskRecord, TaskVerb};
+use crate::session::operate::TaskOperation;
+use crate::session::tasks::change_series;
+use crate::settings::Settings;
+use crate::store::central::SessionFacts;
+use crate::store::error::StoreError;
+use crate::store::inbound::{self, TaskRow};
+use crate::store::ledger::LedgerReader;
+use crate::store::open::{self, InboundAccess};
+use crate::store::session_store::Adds;
+use jiff::tz::TimeZone;
+use rusqlite::Connection;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Sessions that are read in one blocking section.
+const SESSIONS_PER_SECTION: usize = 64;
+/// Most tasks of one session that are listed. A session that has more has written them itself.
+const TASKS_PER_SESSION_MAX: usize = 10_000;
+/// Of a longer prompt the beginning is listed, unless one series is asked for.
+const PROMPT_CHARS_MAX: usize = 200;
+
+impl Relay {
+    /// The tasks that match, by session and time. Of all sessions those are read that have tasks.
+    pub async fn tasks(&self, filter: TaskFilter) -> Result<TaskList, OperationError> {
+        let engine = self.engine();
+        let snapshot = engine.snapshot();
+        let is_wanted = |facts: &&SessionFacts| match &filter.session_id {
+            Some(session) => facts.id.as_str() == session,
+            None => {
+                let is_of_tenant =
+                    |tenant: &String| engine.tenants.of(&facts.agent_group_id).name.as_str() == tenant;
+                engine.tasks.has_any(&facts.agent_group_id, &facts.id)
+                    && filter.tenant.as_ref().is_none_or(is_of_tenant)
+            }
+        };
+        let mut sessions: Vec<SessionFacts> = snapshot.sessions.values().filter(is_wanted).cloned().collect();
+        sessions.sort_by(|a, b| a.id.as_str().cmp(b.id.as_str()));
+        let mut list = TaskList::default();
+        for some in sessions.chunks(SESSIONS_PER_SECTION) {
+            let (some, filter) = (some.to_vec(), filter.clone());
+            let part = self.read(move |engine| {
+                let planner = Planner {
+                    tenants: &engine.tenants,
+                    zone: engine.timezone.clone(),
+                    missed: engine.settings.missed_runs,
+                };
+                let mut part = TaskList::default();
+                for facts in &some {
+                    let opened = engine.sessions_root.session(&facts.agent_group_id, &facts.id).and_then(
+                        |directory| open::open_inbound(&Arc::new(directory), InboundAccess::ReadOnly),
+                    );
+                    let read = opened.and_then(|inbox| {
+                        planner.add(&mut part, facts, &inbox, Some(&engine.ledger_reader), &filter)
+                    });
+                    note_unreadable(&mut part, facts, read);
+                }
+                Ok(part)
+            });
+            let TaskList { tasks, unreadable } = part.await?;
+            list.tasks.extend(tasks);
+            list.unreadable.extend(unreadable);
+        }
+        Ok(list)
+    }
+
+    /// The runs of a session that match, the latest first.
+    pub async fn task_runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, OperationError> {
+        self.read(move |engine| engine.ledger_reader.task_runs(&filter)).await
+    }
+
+    /// Does something to a series, named by its id or that of a run that is still to be. Returns how many rows of the
+    /// session's inbox that changed; none when no such task waits.
+    pub async fn change_task(
+        &self,
+        session: SessionId,
+        task_id: &str,
+        verb: TaskVerb,
+    ) -> Result<usize, OperationError> {
+        let engine = self.engine();
+        if !engine.snapshot().sessions.contains_key(&session) {
+            return Err(OperationError(format!("there is no session {session}")));
+        }
+        let gone = || OperationError("the session's actor is being restarted: try again".to_owned());
+        let (reply, answer) = oneshot::channel();
+        let operation =
+            TaskOperation { task_id: task_id.to_owned(), verb, reply, _token: engine.activity.token() };
+        let registry = engine.directory.registry().ok_or_else(gone)?;
+        registry.send(OperateSession { target: session.clone(), operation }).await.map_err(|_| gone())?;
+        let changed = answer.await.map_err(|_| gone())?.map_err(OperationError)?;
+        slog::info!(engine.logger, "task changed by an operator"; "session" => %session, "task" => task_id,
+            "verb" => ?verb, "rows" => changed);
+        Ok(changed)
+    }
+}
+
+impl StoppedHost {
+    /// The tasks that match, by session and time, as a host with these settings would plan them.
+    pub fn tasks(&self, filter: &TaskFilter, settings: &Settings) -> Result<TaskList, OperationError> {
+        let words = |error: &dyn std::fmt::Display| OperationError(error.to_string());
+        let tenants = Tenants::new(&settings.tenants).map_err(|error| words(&error))?;
+        let zone = TimeZone::get(&settings.timezone).map_err(|error| words(&error))?;
+        let planner = Planner { tenants: &tenants, zone, missed: settings.missed_runs };
+        let ledger = self.history()?;
+        let mut list = TaskList::default();
+        let unreadable = self.each_session(|facts, store| {
+            let is_wanted = filter.session_id.as_ref().is_none_or(|session| facts.id.as_str() == session);
+            if is_wanted {
+                planner.add(&mut list, facts, store.inbound()?, ledger.as_ref(), filter)
+            } else {
+                Ok(())
+            }
+        });
+        list.unreadable = unreadable.map_err(|error| words(&error))?;
+        Ok(list)
+    }
+
+    /// The runs of a session that match, the latest first.
+    pub fn task_runs(&self, filter: &RunFilter) -> Result<Vec<RunRecord>, OperationError> {
+        let Some(ledger) = self.history()? else { return Ok(Vec::new()) };
+        ledger.task_runs(filter).map_err(|error| OperationError(error.to_string()))
+    }
+
+    /// Does something to a series; see [`Relay::change_task`]. Its agent hears of it when a host runs again.
+    pub fn change_task(
+        &self,
+        session: &SessionId,
+        task_id: &str,
+        verb: TaskVerb,
+    ) -> Result<usize, OperationError> {
+        let now = SystemClock.now();
+        let mut changed = None;
+        let unreadable = self.each_session(|facts, store| {
+            if facts.id == *session {
+                let write =
+                    store.write(Adds::Messages, |transaction| change_series(transaction, task_id, verb, now));
+                changed = Some(write?);
+            }
+            Ok(())
+        });
+        let unreadable = unreadable.map_err(|error| OperationError(error.to_string()))?;
+        match (changed, unreadable.into_iter().find(|(id, _)| id == session.as_str())) {
+            (Some(changed), _) => Ok(changed),
+            (None, Some((_, reason))) => {
+                Err(OperationError(format!("the session cannot be written: {reason}")))
+            }
+            (None, None) => Err(OperationError(format!("there is no session {session} with an inbox"))),
+        }
+    }
+
+    /// The ledger with the table of runs, which a ledger of an older version gets here; none when no relay ever ran.
+    fn history(&self) -> Result<Option<LedgerReader>, OperationError> {
+        self.write(|_| Ok(()))?;
+        match LedgerReader::open(&self.data_dir) {
+            Ok(reader) => Ok(Some(reader)),
+            Err(StoreError::Missing(_)) => Ok(None),
+            Err(error) => Err(OperationError(error.to_string())),
+        }
+    }
+}
+
+/// What a host adds to what the rows say.
+struct Planner<'a> {
+    tenants: &'a Tenants,
+    zone: TimeZone,
+    missed: MissedPolicy,
+}
+
+impl Planner<'_> {
+    /// Adds the tasks of one session that match.
+    fn add(
+        &self,
+        list: &mut TaskList,
+        facts: &SessionFacts,
+        inbox: &Connection,
+        ledger: Option<&LedgerReader>,
+        filter: &TaskFilter,
+    ) -> Result<(), StoreError> {
+        let tenant = self.tenants.of(&facts.agent_group_id);
+        if filter.tenant.as_ref().is_some_and(|wanted| wanted != tenant.name.as_str()) {
+            return Ok(());
+        }
+        let is_wanted = |row: &TaskRow| {
+            let is_named = |id: &String| *id == row.series_id || *id == row.run_id;
+            filter.status.is_none_or(|status| status == row.status)
+                && filter.series_id.as_ref().is_none_or(is_named)
+        };
+        let defaults = SeriesDefaults {
+            zone: tenant.timezone.clone().unwrap_or_else(|| self.zone.clone()),
+            missed: self.missed,
+        };
+        let mut rows = inbound::live_tasks(inbox, TASKS_PER_SESSION_MAX)?;
+        rows.retain(is_wanted);
+        rows.sort_by_key(|row| row.process_after);
+        let mut last_runs: HashMap<String, Option<RunRecord>> = HashMap::new();
+        for row in rows {
+            let last_run = match (last_runs.get(&row.series_id), ledger) {
+                (Some(known), _) => known.clone(),
+                (None, Some(ledger)) => ledger.last_run(&facts.id, &row.series_id)?,
+                (None, None) => None,
+            };
+            last_runs.insert(row.series_id.clone(), last_run.clone());
+            list.tasks.push(TaskRecord {
+                session_id: facts.id.to_string(),
+                agent_group_id: facts.agent_group_id.to_string(),
+                tenant: tenant.name.to_string(),
+                timezone: row.options.zone(&defaults.zone).iana_name().unwrap_or("UTC").to_owned(),
+                missed_runs: row.options.policy(defaults.missed).runs,
+                prompt: if filter.series_id.is_some() { row.prompt } else { beginning(&row.prompt) },
+                series_id: row.series_id,
+                run_id: row.run_id,
+                status: row.status,
+                next_run: row.process_after.map(Timestamp::to_iso),
+                recurrence: row.recurrence,
+                tries: row.tries,
+                script: row.script,
+                channel_type: row.channel_type,
+                platform_id: row.platform_id,
+                thread_id: row.thread_id,
+                last_run,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl TaskRecord {
+    /// The next `count` times at which the task runs, the one that is planned included. A paused task is told as if it
+    /// were resumed.
+    pub fn upcoming(&self, count: usize) -> Vec<Timestamp> {
+        let first = self.next_run.as_deref().and_then(|text| Timestamp::parse(text).ok());
+        let recurrence = self.recurrence.as_deref().and_then(|text| Recurrence::parse(text).ok());
+        let zone = TimeZone::get(&self.timezone).unwrap_or(TimeZone::UTC);
+        let next = |time: &Timestamp| recurrence.as_ref()?.next_after(*time, &zone);
+        std::iter::successors(first, next).take(count).collect()
+    }
+}
+
+fn beginning(prompt: &str) -> String {
+    match prompt.char_indices().nth(PROMPT_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &prompt[..end]),
+        None => prompt.to_owned(),
+    }
+}
+
+fn note_unreadable(list: &mut TaskList, facts: &SessionFacts, read: Result<(), StoreError>) {
+    match read {
+        // A session without a folder has no tasks.
+        Ok(()) | Err(StoreError::Missing(_)) => {}
+        Err(error) => list.unreadable.push((facts.id.to_string(), error.to_string())),
+    }
+}
