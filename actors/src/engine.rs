@@ -24,7 +24,7 @@ use crate::model::error::ErrorClass;
 use crate::model::ids::{AgentGroupId, ChannelType, MessageId, SessionId};
 use crate::model::tenant::Tenants;
 use crate::model::time::Timestamp;
-use crate::runtime::AgentRuntime;
+use crate::runtime::{AgentRuntime, AgentStatuses};
 use crate::settings::Settings;
 use crate::store::central::{Central, CentralSnapshot};
 use crate::store::error::StoreError;
@@ -97,6 +97,8 @@ pub struct Engine {
     pub channels: ChannelAccounts,
     /// Wakes and stops agents.
     pub runtime: Arc<dyn AgentRuntime>,
+    /// What `v2.db` has still to be told of them.
+    pub agent_statuses: AgentStatuses,
     /// Handlers of system actions beyond the task actions.
     pub actions: SystemActions,
     /// Says which of them a session may ask for.

@@ -30,6 +30,10 @@ pub struct Settings {
     pub claim_stale_after: Duration,
     /// An agent without a heartbeat for this long is stopped.
     pub heartbeat_ceiling: Duration,
+    /// How long an agent may take from its start to its first heartbeat.
+    pub agent_start_grace: Duration,
+    /// How long an agent may run without work before it is stopped; `None` = it is never stopped for that.
+    pub agent_idle_after: Option<Duration>,
     /// How often a message's stale claim is reset before the message counts as failed.
     pub claim_tries_max: u32,
     /// What the ledger keeps of messages that are settled.
@@ -51,6 +55,8 @@ impl Default for Settings {
             timezone: "UTC".to_owned(),
             claim_stale_after: Duration::from_secs(60),
             heartbeat_ceiling: Duration::from_secs(30 * 60),
+            agent_start_grace: Duration::from_secs(60),
+            agent_idle_after: Some(Duration::from_secs(600)),
             claim_tries_max: 5,
             tenants: Vec::new(),
             retention: Retention::default(),

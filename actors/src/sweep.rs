@@ -432,7 +432,7 @@ async fn with_silent_agents(engine: &Engine, found: Found) -> Vec<SessionId> {
     let Found { changed: mut sessions, restless, silent } = found;
     sessions.extend(restless);
     for agent in silent {
-        if engine.runtime.is_running(&agent).await == Running::Yes {
+        if matches!(engine.runtime.is_running(&agent).await, Running::Yes { .. }) {
             sessions.push(agent.session_id);
         }
     }

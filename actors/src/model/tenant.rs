@@ -51,8 +51,6 @@ impl Tenants {
             let rules = settings.agent_groups.iter().map(|pattern| (pattern.clone(), Arc::clone(&tenant)));
             tenants.rules.extend(rules);
         }
-        let exactness =
-            |pattern: &str| (!pattern.contains('*'), pattern.chars().filter(|c| *c != '*').count());
         tenants.rules.sort_by(|(a, tenant_a), (b, tenant_b)| {
             exactness(b).cmp(&exactness(a)).then_with(|| tenant_a.name.cmp(&tenant_b.name))
         });
@@ -72,6 +70,15 @@ impl Tenants {
             None => Arc::new(Tenant { name: TenantName::from(group), weight: 1, in_flight_max: usize::MAX }),
         }
     }
+}
+
+/// How exact a pattern is, from the least to the most; `None` when it does not fit the text.
+pub fn pattern_exactness(pattern: &str, text: &str) -> Option<(bool, usize)> {
+    matches(pattern, text).then(|| exactness(pattern))
+}
+
+fn exactness(pattern: &str) -> (bool, usize) {
+    (!pattern.contains('*'), pattern.chars().filter(|c| *c != '*').count())
 }
 
 /// Whether `text` is what `pattern` says; `*` stands for any text, also for none.

@@ -20,8 +20,6 @@ const ROWS_MAX: usize = 500;
 /// Most cycles in a row; the next look goes on where they ended. An agent can write any number of pending messages
 /// into its inbox.
 const PAGES_PER_ROUND_MAX: u32 = 20;
-/// An agent that has just started is not judged for this long.
-const START_GRACE: Duration = Duration::from_secs(60);
 
 /// What upkeep found.
 pub(super) struct UpkeepReport {
@@ -108,7 +106,7 @@ pub(super) async fn upkeep(
     let policy = Policy {
         claim_stale_after: settings.claim_stale_after,
         heartbeat_ceiling: settings.heartbeat_ceiling,
-        start_grace: START_GRACE,
+        start_grace: settings.agent_start_grace,
     };
     let decision = staleness::decide(&facts, &policy);
     if let Verdict::StopAgent { reason } = &decision.verdict {
@@ -266,7 +264,7 @@ fn claimed_at(claim: &Ack) -> String {
 /// Whether the agent runs: what the runtime knows, else what `v2.db` says.
 pub(super) async fn agent_state(context: &StepContext) -> AgentState {
     match context.engine.runtime.is_running(&agent_session(context)).await {
-        Running::Yes => AgentState::Running { since: None },
+        Running::Yes { since } => AgentState::Running { since },
         Running::No => AgentState::Stopped,
         Running::Unknown => {
             let snapshot = context.engine.snapshot();
