@@ -1,5 +1,6 @@
-//! Demo agents: separate processes that write their session's files as an agent's container does.
+//! Agents: the runtime that a configuration asks for, and two kinds of agents to try a host with.
 
 pub mod demo_agent;
-pub mod demo_outbox;
 pub mod demo_world;
+pub mod echo;
+pub mod session_files;

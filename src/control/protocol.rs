@@ -5,6 +5,7 @@ use nanorelay_actors::report::{
     DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter, LaneRecord, ReplayRate,
     Resolution, SessionFilter, SessionRecord,
 };
+use nanorelay_actors::runtime::AgentRecord;
 use serde::{Deserialize, Serialize};
 
 /// The longest request, in bytes.
@@ -66,6 +67,8 @@ pub enum Request {
         /// The lane's name.
         lane: String,
     },
+    /// The host's agents: answered by a [`Response::Agent`] each, then [`Response::End`].
+    Agents,
     /// Looks again at a session that cannot be served.
     Release {
         /// Its id.
@@ -119,6 +122,8 @@ pub enum Response {
     Session(Box<SessionRecord>),
     /// One lane.
     Lane(Box<LaneRecord>),
+    /// One agent.
+    Agent(Box<AgentRecord>),
     /// One pause, or limit of a platform.
     Hold(Box<HoldRecord>),
     /// The request is done; nothing follows.

@@ -25,7 +25,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, set_child_subreaper
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe;
@@ -45,24 +45,19 @@ const OUTPUT_BYTES: usize = 64 * 1024;
 
 /// Keeps one agent, as the first line on standard input says, until it has ended. The program that
 /// [`super::command::CommandSettings::keeper`] names calls this and nothing else: no other thread may live in the
-/// process.
-pub fn run() -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("no runtime: {error}")),
-    };
-    match runtime.block_on(keep()) {
+/// process. Returns whether the agent was kept to its end; the host is told in any case.
+pub fn run() -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.and_then(|runtime| runtime.block_on(keep())) {
         Ok(last) => {
             say(&last);
-            ExitCode::SUCCESS
+            true
         }
-        Err(error) => fail(&error.to_string()),
+        Err(error) => {
+            say(&Event::Failed { reason: error.to_string() });
+            false
+        }
     }
-}
-
-fn fail(reason: &str) -> ExitCode {
-    say(&Event::Failed { reason: reason.to_owned() });
-    ExitCode::FAILURE
 }
 
 /// Tells the host, if there still is one.

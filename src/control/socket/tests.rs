@@ -1,5 +1,6 @@
 //! Server and client over a real socket.
 
+use nanorelay_actors::runtime::AgentState;
 use super::super::client::{ClientError, ControlClient};
 use super::*;
 use nanorelay_actors::model::hold::{Hold, HoldCause, HoldScopeKind};
@@ -75,6 +76,18 @@ impl ControlTarget for Fake {
             waiting: 2,
             updated_at: "2026-04-16T14:37:00Z".to_owned(),
         }])
+    }
+    async fn agents(&self) -> Vec<AgentRecord> {
+        vec![AgentRecord {
+            session_id: "s-1".to_owned(),
+            agent_group_id: "ag".to_owned(),
+            state: AgentState::Running,
+            process_id: Some(7),
+            since: Some("2026-04-16T14:37:00.000Z".to_owned()),
+            not_before: None,
+            failures: 0,
+            reason: None,
+        }]
     }
     async fn release(&self, session: SessionId) -> Result<bool, OperationError> {
         Ok(session.as_str() == "s-1")

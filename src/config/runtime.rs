@@ -1,0 +1,196 @@
+//! The section `[runtime]`: who runs the agents.
+
+use super::layers::Layers;
+use super::units::{count, duration, optional_duration, optional_limit, optional_size, size};
+use super::{ConfigError, ConfigSources, from_reference};
+use nanorelay_actors::model::roster::RosterPolicy;
+use nanorelay_actors::runtime::command::{CommandSettings, GroupCommand};
+use nanorelay_actors::runtime::keeper::order::{AgentLimits, LogBounds};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+const SECOND: u64 = 1000;
+const HOUR: u64 = 3600 * SECOND;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Who runs the agents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RuntimeConfig {
+    /// Somebody else.
+    None,
+    /// The host, as processes of this machine. The keeper is this program's; see [`crate::host`].
+    Command(Box<CommandSettings>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RuntimeSection {
+    kind: KindName,
+    command: Vec<String>,
+    environment: BTreeMap<String, String>,
+    pass_environment: Vec<String>,
+    #[serde(deserialize_with = "count::<_, _, 1, 10_000>")]
+    agents: usize,
+    #[serde(deserialize_with = "optional_limit::<_, _, 1, 10_000>")]
+    agents_per_tenant: Option<usize>,
+    #[serde(deserialize_with = "duration::<_, SECOND, HOUR>")]
+    pub start_grace: Duration,
+    #[serde(deserialize_with = "optional_duration::<_, SECOND, { 30 * 24 * HOUR }>")]
+    pub idle_stop: Option<Duration>,
+    #[serde(deserialize_with = "duration::<_, 0, { HOUR / 6 }>")]
+    stop_grace: Duration,
+    #[serde(deserialize_with = "duration::<_, 10, HOUR>")]
+    backoff_base: Duration,
+    #[serde(deserialize_with = "duration::<_, 10, { 24 * HOUR }>")]
+    backoff_max: Duration,
+    limits: LimitKeys,
+    log: LogKeys,
+    groups: BTreeMap<String, GroupKeys>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum KindName {
+    None,
+    Command,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitKeys {
+    #[serde(deserialize_with = "optional_size::<_, { 64 * MIB }, { 1024 * GIB }>")]
+    memory: Option<u64>,
+    #[serde(deserialize_with = "optional_duration::<_, SECOND, { 30 * 24 * HOUR }>")]
+    cpu_time: Option<Duration>,
+    #[serde(deserialize_with = "optional_limit::<_, _, 1, 100_000>")]
+    processes: Option<u64>,
+    #[serde(deserialize_with = "optional_limit::<_, _, 64, 1_000_000>")]
+    open_files: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogKeys {
+    #[serde(deserialize_with = "size::<_, 4096, { 16 * GIB }>")]
+    size: u64,
+    #[serde(deserialize_with = "count::<_, _, 1, 100>")]
+    files: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GroupKeys {
+    command: Option<Vec<String>>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+}
+
+/// Collects what is wrong with the section.
+struct Checker<'a> {
+    layers: &'a Layers,
+    sources: &'a ConfigSources,
+    errors: &'a mut Vec<ConfigError>,
+}
+
+impl RuntimeSection {
+    /// Who runs the agents. What is wrong is added to `errors`.
+    pub fn check(
+        &self,
+        layers: &Layers,
+        sources: &ConfigSources,
+        errors: &mut Vec<ConfigError>,
+    ) -> RuntimeConfig {
+        let mut checker = Checker { layers, sources, errors };
+        let is_command = self.kind == KindName::Command;
+        if is_command {
+            checker.command(&["command"], &self.command);
+        }
+        let environment = checker.environment(&["environment"], &self.environment);
+        let mut groups = Vec::new();
+        for (pattern, keys) in &self.groups {
+            if let Some(command) = keys.command.as_ref().filter(|_| is_command) {
+                checker.command(&["groups", pattern, "command"], command);
+            }
+            groups.push(GroupCommand {
+                pattern: pattern.clone(),
+                command: keys.command.clone(),
+                environment: checker.environment(&["groups", pattern, "environment"], &keys.environment),
+            });
+        }
+        if self.backoff_max < self.backoff_base {
+            checker.wrong(&["backoff_max"], "is less than backoff_base".to_owned());
+        }
+        if !is_command {
+            return RuntimeConfig::None;
+        }
+        RuntimeConfig::Command(Box::new(CommandSettings {
+            environment,
+            pass_environment: self.pass_environment.clone(),
+            groups,
+            roster: RosterPolicy {
+                agents_max: self.agents,
+                agents_per_tenant_max: self.agents_per_tenant,
+                backoff_base: self.backoff_base,
+                backoff_max: self.backoff_max,
+            },
+            stop_grace: self.stop_grace,
+            limits: AgentLimits {
+                memory_bytes: self.limits.memory,
+                cpu_seconds: self.limits.cpu_time.map(|time| time.as_secs()),
+                open_files: self.limits.open_files,
+                processes: self.limits.processes,
+            },
+            log: LogBounds { bytes_max: self.log.size, files: self.log.files },
+            ..CommandSettings::new(self.command.clone(), Default::default())
+        }))
+    }
+}
+
+impl Checker<'_> {
+    fn wrong(&mut self, key: &[&str], message: String) {
+        let path: Vec<String> = ["runtime"].iter().chain(key).map(|part| (*part).to_owned()).collect();
+        self.errors.push(ConfigError::at(self.layers.origin(&path), path.join("."), message));
+    }
+
+    fn command(&mut self, key: &[&str], command: &[String]) {
+        let Some(program) = command.first().filter(|program| !program.is_empty()) else {
+            let message = "is empty; give the program and its arguments, as [\"/opt/agent/run\", \"--flag\"]";
+            return self.wrong(key, message.to_owned());
+        };
+        if command.iter().any(|part| part.contains('\0')) {
+            return self.wrong(key, "holds a NUL".to_owned());
+        }
+        let path = Path::new(program);
+        if program.contains('/') && !path.is_absolute() {
+            // It would be looked for in the folder of the session.
+            let message = format!("{program:?} is neither an absolute path nor the name of a program in PATH");
+            return self.wrong(key, message);
+        }
+        let sessions = self.sources.data_dir.as_ref().map(|dir| dir.join("v2-sessions"));
+        if sessions.is_some_and(|sessions| path.starts_with(sessions)) {
+            self.wrong(key, "lies in a folder that agents can write to".to_owned());
+        }
+    }
+
+    /// The variables with `env:NAME` replaced by that variable's value.
+    fn environment(&mut self, key: &[&str], variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut resolved = BTreeMap::new();
+        for (name, value) in variables {
+            let key = [key, &[name.as_str()]].concat();
+            if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+                self.wrong(&key, "is no name and value that an environment can hold".to_owned());
+            } else if name.starts_with("NANORELAY_") {
+                self.wrong(&key, "is set by nanorelay itself".to_owned());
+            } else {
+                match from_reference(value, self.sources) {
+                    Ok(value) => drop(resolved.insert(name.clone(), value)),
+                    Err(message) => self.wrong(&key, message),
+                }
+            }
+        }
+        resolved
+    }
+}
