@@ -18,6 +18,7 @@ mod pauses;
 mod reconcile;
 mod red_team;
 mod restart;
+mod runtime;
 mod semantics;
 mod serve;
 mod supervision;

@@ -1,5 +1,6 @@
 //! What the integration tests share.
 
+pub mod agent_processes;
 pub mod fixture;
 pub mod host;
 pub mod log;

@@ -153,6 +153,7 @@ async fn a_client_lists_and_replays() {
         let quarantined = client.sessions(&SessionFilter { quarantined: true }).unwrap();
         assert!(quarantined[0].quarantine_reason.is_some(), "{quarantined:?}");
         assert!(client.sessions(&SessionFilter::default()).unwrap()[0].quarantine_reason.is_none());
+        assert_eq!(client.agents().unwrap()[0].process_id, Some(7));
         assert!(client.release("s-1").unwrap() && !client.release("s-2").unwrap());
         assert!(matches!(client.release("../s"), Err(ClientError::Refused(_))));
         let broken = DeliveryFilter { session_id: Some("broken".to_owned()), ..DeliveryFilter::default() };

@@ -125,6 +125,8 @@ async fn start_keeper(shared: &Shared, order: &[u8]) -> io::Result<(Child, Child
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        // It lives on for a moment when its host was killed: nothing of the host's may stay open with it.
+        .stderr(Stdio::null())
         .spawn()?;
     let (Some(mut input), Some(output)) = (keeper.stdin.take(), keeper.stdout.take()) else {
         return Err(io::Error::other("it has no pipes"));
