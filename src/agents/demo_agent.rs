@@ -86,8 +86,7 @@ fn play_cleo(agent: &mut SessionFiles) -> Result<(), AgentError> {
         "action": "schedule_task", "taskId": "cleo-digest", "prompt": "Write the daily digest.", "script": null,
         "processAfter": due, "recurrence": "0 9 * * *",
     });
-    let mut say =
-        |id, kind, target, content: &str| agent.write(&Row { id, kind, target, content });
+    let mut say = |id, kind, target, content: &str| agent.write(&Row { id, kind, target, content });
     say("cleo-1-task", "system", None, &task.to_string())?;
     say(POISON_ID, "chat", chat, "{\"text\": \"this JSON ends too ea")?;
     let after = json!({"text": "The row before this one was broken. I am not held up by it."});

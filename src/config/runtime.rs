@@ -166,7 +166,8 @@ impl Checker<'_> {
         let path = Path::new(program);
         if program.contains('/') && !path.is_absolute() {
             // It would be looked for in the folder of the session.
-            let message = format!("{program:?} is neither an absolute path nor the name of a program in PATH");
+            let message =
+                format!("{program:?} is neither an absolute path nor the name of a program in PATH");
             return self.wrong(key, message);
         }
         let sessions = self.sources.data_dir.as_ref().map(|dir| dir.join("v2-sessions"));
@@ -176,7 +177,11 @@ impl Checker<'_> {
     }
 
     /// The variables with `env:NAME` replaced by that variable's value.
-    fn environment(&mut self, key: &[&str], variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    fn environment(
+        &mut self,
+        key: &[&str],
+        variables: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
         let mut resolved = BTreeMap::new();
         for (name, value) in variables {
             let key = [key, &[name.as_str()]].concat();

@@ -222,7 +222,8 @@ pub(super) struct ShutdownSection {
 impl Sections {
     /// The engine's part.
     pub fn settings(&self) -> Settings {
-        let Self { delivery, retry, sweep, tasks, limits, ledger, tenants, runtime, log: _, shutdown: _ } = self;
+        let Self { delivery, retry, sweep, tasks, limits, ledger, tenants, runtime, log: _, shutdown: _ } =
+            self;
         Settings {
             limits: Limits {
                 content_bytes_max: limits.content_bytes,

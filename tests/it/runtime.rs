@@ -151,8 +151,7 @@ async fn an_agent_gets_the_variables_of_its_session_and_nothing_of_the_hosts() {
     let file = world.session.folder().join("env");
     until("it has said what it got", || file.exists()).await;
     let text = fs::read_to_string(file).unwrap();
-    let mut variables: BTreeMap<&str, &str> =
-        text.lines().filter_map(|line| line.split_once('=')).collect();
+    let mut variables: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
     let folder = world.session.folder().display().to_string();
     for (name, value) in [
         ("NANORELAY_SESSION_ID", "sess-a".to_owned()),
@@ -278,7 +277,9 @@ async fn an_agent_keeps_to_its_limits() {
 async fn agents_above_the_cap_wait_for_a_place() {
     let world = world();
     let others: Vec<TestAgent> = (0..3)
-        .map(|n| world.data.session(SessionSpec::new("ag-main").chat("slack", &format!("slack:D{n}")).stopped()))
+        .map(|n| {
+            world.data.session(SessionSpec::new("ag-main").chat("slack", &format!("slack:D{n}")).stopped())
+        })
         .collect();
     let ids: Vec<String> = (0..3).map(|n| format!("re-in-{n}")).collect();
     for (n, session) in others.iter().enumerate() {
@@ -309,7 +310,8 @@ async fn a_silent_agent_is_stopped_and_its_message_goes_to_the_next() {
     world.session.receive("in-1", "hello");
     // The first one hangs, the second one works.
     let program = env!("CARGO_BIN_EXE_nanorelay");
-    let script = format!("if mkdir once; then exec sleep 600; else exec {program} agent-echo --idle-exit 1h; fi");
+    let script =
+        format!("if mkdir once; then exec sleep 600; else exec {program} agent-echo --idle-exit 1h; fi");
     let relay = world.start(shell(&script)).await;
     shown(&world.host.channels()["slack"], 1).await;
     relay.shutdown(SHUTDOWN_DEADLINE).await;

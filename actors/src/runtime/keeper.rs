@@ -15,7 +15,7 @@ mod run_file;
 
 pub use log_file::LOG_FILE;
 pub use processes::RUN_VARIABLE;
-pub use run_file::{Run, RunFile};
+pub use run_file::{Run, RunFile, places};
 
 use crate::clock::{Clock, SystemClock};
 use log_file::LogFile;
@@ -119,7 +119,7 @@ async fn keep() -> io::Result<Event> {
     // Tells at once when the kernel cannot do what is needed at the end.
     processes::descendants()?;
     let mut log = LogFile::open(&order.place, order.log.clone())?;
-    let mut run = Run::new();
+    let mut run = Run::begin();
     run_file.write(&run)?;
     let (agent, output) = match start(&order, &run) {
         Ok(started) => started,
@@ -135,7 +135,8 @@ async fn keep() -> io::Result<Event> {
     run_file.write(&run)?;
     note(&mut log, &format!("started as process {}", run.process_id));
     say(&Event::Started { process_id: run.process_id, leftovers });
-    let mut tending = Tending { order, agent, log, output: Some(output), cause: Cause::Itself, kill_at: None };
+    let mut tending =
+        Tending { order, agent, log, output: Some(output), cause: Cause::Itself, kill_at: None };
     let (exit, killed) = tending.tend(&mut host).await?;
     run_file.clear()?;
     let Exit { code, signal } = exit;

@@ -119,7 +119,10 @@ impl Central {
     }
 
     /// Says what the containers of several sessions do, at once. Sessions that do not exist are left out.
-    pub fn set_container_statuses(&self, statuses: &[(SessionId, ContainerStatus)]) -> Result<(), StoreError> {
+    pub fn set_container_statuses(
+        &self,
+        statuses: &[(SessionId, ContainerStatus)],
+    ) -> Result<(), StoreError> {
         let mut conn = self.connection()?;
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         {

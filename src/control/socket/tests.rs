@@ -1,10 +1,10 @@
 //! Server and client over a real socket.
 
-use nanorelay_actors::runtime::AgentState;
 use super::super::client::{ClientError, ControlClient};
 use super::*;
 use nanorelay_actors::model::hold::{Hold, HoldCause, HoldScopeKind};
 use nanorelay_actors::report::{AttemptRecord, DeliveryState};
+use nanorelay_actors::runtime::AgentState;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

@@ -1,9 +1,9 @@
 //! What becomes of agents when their host goes, however it goes: the program itself as a process.
 
 use super::STUBBORN;
+use crate::serve::configure;
 use crate::support::agent_processes;
 use crate::support::program::{PATIENCE, Program, nanorelay};
-use crate::serve::configure;
 use crate::support::sink::Sink;
 use nanorelay_actors::testing::{DataDir, SessionSpec, TestAgent};
 use rustix::process::{Pid, Signal, kill_process};

@@ -141,13 +141,15 @@ impl Storm {
     /// Waits until no message is pending, and each that was completed has its answer shown.
     async fn all_settled(&self, sessions: &[TestAgent], channel: &MockChannel) {
         loop {
-            let answered = sessions.iter().flat_map(|session| session.messages_in()).try_fold(0, |count, row| {
-                match row.status.as_deref() {
+            let answered =
+                sessions.iter().flat_map(|session| session.messages_in()).try_fold(0, |count, row| match row
+                    .status
+                    .as_deref()
+                {
                     Some("completed") => Some(count + 1),
                     Some("failed") => Some(count),
                     _ => None,
-                }
-            });
+                });
             if answered.is_some_and(|answered| channel.shown().len() >= answered) {
                 return;
             }

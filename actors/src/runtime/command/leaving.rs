@@ -2,9 +2,8 @@
 
 use super::{AGENTS_FOLDER, Shared};
 use crate::model::ids::{AgentGroupId, SessionId};
-use crate::runtime::keeper::RunFile;
+use crate::runtime::keeper::{self, RunFile};
 use crate::runtime::{AgentSession, RuntimeError};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,39 +53,22 @@ pub(super) async fn take_over(shared: &Arc<Shared>) -> Result<(), RuntimeError> 
 
 fn look(folder: &Path) -> io::Result<Found> {
     let mut found = Found::default();
-    for group in folders_in(folder)? {
-        for place in folders_in(&group)? {
-            let Some(session) = session_of(&group, &place) else { continue };
-            match RunFile::lock(&place).and_then(|file| file.map(|mut file| file.end_leftovers()).transpose()) {
-                Ok(None) => found.leaving.push(session),
-                Ok(Some(count)) => found.ended += count,
-                Err(error) => found.failed.push((place, error)),
-            }
+    for place in keeper::places(folder)? {
+        let Some(session) = session_of(&place) else { continue };
+        match RunFile::lock(&place).and_then(|file| file.map(|mut file| file.end_leftovers()).transpose()) {
+            Ok(None) => found.leaving.push(session),
+            Ok(Some(count)) => found.ended += count,
+            Err(error) => found.failed.push((place, error)),
         }
     }
     Ok(found)
 }
 
-fn folders_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut folders = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            folders.push(entry.path());
-        }
-    }
-    Ok(folders)
-}
-
-fn session_of(group: &Path, place: &Path) -> Option<AgentSession> {
+fn session_of(place: &Path) -> Option<AgentSession> {
     let name = |path: &Path| path.file_name()?.to_str().map(str::to_owned);
     Some(AgentSession {
         session_id: SessionId::new(&name(place)?).ok()?,
-        agent_group_id: AgentGroupId::new(&name(group)?).ok()?,
+        agent_group_id: AgentGroupId::new(&name(place.parent()?)?).ok()?,
     })
 }
 

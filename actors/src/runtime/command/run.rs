@@ -44,9 +44,9 @@ async fn keep(
 ) -> Result<RunEnd, String> {
     let host = shared.host().map_err(|error| error.to_string())?;
     let order = order(shared, host, session)?;
-    let (mut keeper, mut input, output) = start_keeper(shared, &order)
-        .await
-        .map_err(|error| format!("cannot start the keeper {}: {error}", shared.settings.keeper.0.display()))?;
+    let (mut keeper, mut input, output) = start_keeper(shared, &order).await.map_err(|error| {
+        format!("cannot start the keeper {}: {error}", shared.settings.keeper.0.display())
+    })?;
     let mut lines = BufReader::new(output).lines();
     let last = loop {
         let line = tokio::select! {

@@ -74,9 +74,10 @@ impl CommandSettings {
             .filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)))
             .collect();
         environment.extend(self.environment.clone());
-        let fitting = self.groups.iter().filter_map(|own| {
-            Some((pattern_exactness(&own.pattern, group.as_str())?, own))
-        });
+        let fitting = self
+            .groups
+            .iter()
+            .filter_map(|own| Some((pattern_exactness(&own.pattern, group.as_str())?, own)));
         let own = fitting.max_by_key(|(exactness, _)| *exactness).map(|(_, own)| own);
         environment.extend(own.map(|own| own.environment.clone()).unwrap_or_default());
         let command = own.and_then(|own| own.command.clone()).unwrap_or_else(|| self.command.clone());

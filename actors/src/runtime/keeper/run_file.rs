@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::processes;
 
@@ -31,8 +31,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// A run that has not begun.
-    pub fn new() -> Self {
+    /// A new run, of which nothing lives yet.
+    pub fn begin() -> Self {
         let run_id = format!("{:032x}", fastrand::u128(..));
         Self { run_id, process_id: 0, start_ticks: None, boot_id: boot_id() }
     }
@@ -45,6 +45,31 @@ impl Run {
 
 fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// The host's folders for sessions: those of `folder/<agent group>/<session>`.
+pub fn places(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut places = Vec::new();
+    for group in folders_in(folder)? {
+        places.extend(folders_in(&group)?);
+    }
+    Ok(places)
+}
+
+fn folders_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        // No agent was ever started.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut folders = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    Ok(folders)
 }
 
 /// A locked run file.
@@ -127,7 +152,7 @@ mod tests {
         let place = folder.path().join("group/session");
         let mut first = RunFile::lock(&place).unwrap().unwrap();
         assert!(RunFile::lock(&place).unwrap().is_none());
-        let run = Run { process_id: 7, ..Run::new() };
+        let run = Run { process_id: 7, ..Run::begin() };
         first.write(&run).unwrap();
         drop(first);
         let mut second = RunFile::lock(&place).unwrap().unwrap();
@@ -139,13 +164,13 @@ mod tests {
     #[test]
     fn leftovers_are_known_by_their_variable_and_by_their_group() {
         let folder = tempfile::tempdir().unwrap();
-        let mut run = Run::new();
+        let mut run = Run::begin();
         let mut leader = sleeper(&run, true, 0);
         run.process_id = i32::try_from(leader.id()).unwrap();
         run.start_ticks = processes::start_ticks(run.process_id);
         let mut in_group = sleeper(&run, false, run.process_id);
         let mut of_own_group = sleeper(&run, true, 0);
-        let mut stranger = sleeper(&Run::new(), true, 0);
+        let mut stranger = sleeper(&Run::begin(), true, 0);
         let mut file = RunFile::lock(folder.path()).unwrap().unwrap();
         file.write(&run).unwrap();
         assert_eq!(file.end_leftovers().unwrap(), 3);
@@ -161,7 +186,7 @@ mod tests {
     #[test]
     fn a_number_that_was_given_out_again_is_somebody_else() {
         let folder = tempfile::tempdir().unwrap();
-        let mut run = Run::new();
+        let mut run = Run::begin();
         let mut other = sleeper(&run, false, 0);
         run.process_id = i32::try_from(other.id()).unwrap();
         run.start_ticks = processes::start_ticks(run.process_id).map(|ticks| ticks.wrapping_sub(1));
