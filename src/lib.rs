@@ -50,4 +50,6 @@ mod documentation {
     struct Readme;
     #[doc = include_str!("../docs/custom-actions.md")]
     struct CustomActions;
+    #[doc = include_str!("../docs/runtimes.md")]
+    struct Runtimes;
 }

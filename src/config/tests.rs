@@ -346,6 +346,7 @@ fn every_configuration_shown_in_the_documentation_is_valid() {
         include_str!("../../docs/configuration.md"),
         include_str!("../../docs/channels.md"),
         include_str!("../../docs/pauses-and-limits.md"),
+        include_str!("../../docs/runtimes.md"),
     ];
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let blocks: Vec<&str> = texts
@@ -355,7 +356,7 @@ fn every_configuration_shown_in_the_documentation_is_valid() {
         .collect();
     assert!(blocks.len() >= 3, "the documentation shows configurations");
     for block in blocks {
-        if let Err(errors) = load(block, &[("SLACK_HOOK_SECRET", secret)]) {
+        if let Err(errors) = load(block, &[("SLACK_HOOK_SECRET", secret), ("AGENT_API_KEY", "key")]) {
             panic!("{errors:#?} in\n{block}");
         }
     }
