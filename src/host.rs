@@ -5,8 +5,8 @@ use crate::channels::{self, ChannelError, ConsoleOutput};
 use crate::config::{Config, RuntimeConfig};
 use nanorelay_actors::clock::SharedClock;
 use nanorelay_actors::relay::{Relay, RelayBuilder};
-use nanorelay_actors::runtime::command::CommandSettings;
-use nanorelay_actors::runtime::{AgentRuntime, CommandRuntime};
+use nanorelay_actors::runtime::AgentRuntime;
+use nanorelay_actors::runtime::command::{self, CommandSettings};
 use slog::Logger;
 use std::io;
 use std::path::Path;
@@ -16,14 +16,14 @@ use std::sync::Arc;
 pub const KEEPER_COMMAND: &str = "agent-keeper";
 
 /// The runtime that a configuration asks for; `None` when the agents are somebody else's. Agents are kept by this
-/// program, which must be `nanorelay`; an embedding program makes a [`CommandRuntime`] with a keeper of its own.
+/// program, which must be `nanorelay`; an embedding program calls [`command::runtime`] with a keeper of its own.
 pub fn runtime(config: &Config) -> io::Result<Option<Arc<dyn AgentRuntime>>> {
     match &config.runtime {
         RuntimeConfig::None => Ok(None),
         RuntimeConfig::Command(settings) => {
             let keeper = (std::env::current_exe()?, vec![KEEPER_COMMAND.to_owned()]);
             let settings = CommandSettings { keeper, ..(**settings).clone() };
-            Ok(Some(Arc::new(CommandRuntime::new(settings))))
+            Ok(Some(Arc::new(command::runtime(settings))))
         }
     }
 }

@@ -4,9 +4,11 @@ pub(crate) mod care;
 pub mod command;
 mod host;
 pub mod keeper;
+pub mod launch;
+mod launched;
 
-pub use command::CommandRuntime;
 pub use host::{AgentHost, AgentStatuses};
+pub use launched::{AgentLauncher, LaunchedRuntime, Run};
 
 use crate::model::ids::{AgentGroupId, SessionId};
 use crate::model::time::Timestamp;

@@ -4,8 +4,9 @@ use super::layers::Layers;
 use super::units::{count, duration, optional_duration, optional_limit, optional_size, size};
 use super::{ConfigError, ConfigSources, from_reference};
 use nanorelay_actors::model::roster::RosterPolicy;
-use nanorelay_actors::runtime::command::{CommandSettings, GroupCommand};
+use nanorelay_actors::runtime::command::CommandSettings;
 use nanorelay_actors::runtime::keeper::order::{AgentLimits, LogBounds};
+use nanorelay_actors::runtime::launch::{AgentCommand, GroupCommand};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -127,9 +128,8 @@ impl RuntimeSection {
             return RuntimeConfig::None;
         }
         RuntimeConfig::Command(Box::new(CommandSettings {
-            environment,
+            agent: AgentCommand { command: self.command.clone(), environment, groups },
             pass_environment: self.pass_environment.clone(),
-            groups,
             roster: RosterPolicy {
                 agents_max: self.agents,
                 agents_per_tenant_max: self.agents_per_tenant,
@@ -144,7 +144,7 @@ impl RuntimeSection {
                 processes: self.limits.processes,
             },
             log: LogBounds { bytes_max: self.log.size, files: self.log.files },
-            ..CommandSettings::new(self.command.clone(), Default::default())
+            ..CommandSettings::new(Vec::new(), Default::default())
         }))
     }
 }

@@ -70,9 +70,9 @@ fn a_runtime_has_limits_and_groups_of_its_own() {
     assert_eq!((found.roster.agents_max, found.roster.agents_per_tenant_max), (3, Some(2)));
     assert_eq!((found.limits.memory_bytes, found.limits.cpu_seconds), (Some(2 << 30), Some(3600)));
     assert_eq!((found.limits.processes, found.limits.open_files), (None, Some(1024)));
-    assert_eq!(found.environment["KEY"], "s");
-    assert_eq!(found.groups[0].command.as_deref(), Some(&["/bin/other".to_owned()][..]));
-    assert_eq!(found.groups[0].environment["MODEL"], "large");
+    assert_eq!(found.agent.environment["KEY"], "s");
+    assert_eq!(found.agent.groups[0].command.as_deref(), Some(&["/bin/other".to_owned()][..]));
+    assert_eq!(found.agent.groups[0].environment["MODEL"], "large");
 }
 
 #[test]

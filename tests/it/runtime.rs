@@ -7,9 +7,9 @@ use crate::support::agent_processes::{self, runs, shell};
 use crate::support::host::TestHost;
 use crate::support::wait::{settled, shown, until, within};
 use nanorelay_actors::relay::Relay;
-use nanorelay_actors::runtime::command::CommandSettings;
+use nanorelay_actors::runtime::command::{self, CommandSettings};
 use nanorelay_actors::runtime::keeper::order::AgentLimits;
-use nanorelay_actors::runtime::{AgentRecord, AgentState, CommandRuntime};
+use nanorelay_actors::runtime::{AgentRecord, AgentState};
 use nanorelay_actors::testing::{DataDir, SessionSpec, TestAgent};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ fn echo(idle_exit: &str) -> CommandSettings {
 
 impl World {
     async fn start(&self, settings: CommandSettings) -> Relay {
-        self.host.start_with(|builder| builder.runtime(Arc::new(CommandRuntime::new(settings)))).await
+        self.host.start_with(|builder| builder.runtime(Arc::new(command::runtime(settings)))).await
     }
 
     fn container_status(&self) -> String {
@@ -145,7 +145,7 @@ async fn an_agent_gets_the_variables_of_its_session_and_nothing_of_the_hosts() {
     let world = world();
     world.session.receive("in-1", "hello");
     let mut settings = shell("env > env.tmp; mv env.tmp env; echo out; echo err >&2; sleep 600");
-    settings.environment = BTreeMap::from([("KEY".to_owned(), "value".to_owned())]);
+    settings.agent.environment = BTreeMap::from([("KEY".to_owned(), "value".to_owned())]);
     settings.pass_environment = vec!["PATH".to_owned()];
     let relay = world.start(settings).await;
     let file = world.session.folder().join("env");

@@ -14,9 +14,9 @@ mod processes;
 mod run_file;
 
 pub use log_file::LOG_FILE;
-pub use processes::RUN_VARIABLE;
 pub use run_file::{Run, RunFile, places};
 
+use super::launch::RUN_VARIABLE;
 use crate::clock::{Clock, SystemClock};
 use log_file::LogFile;
 use order::{AgentLimits, Cause, Event, LINE_BYTES_MAX, Order, Request};

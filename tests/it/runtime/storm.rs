@@ -7,7 +7,7 @@ use crate::support::agent_processes::runs;
 use crate::support::host::TestHost;
 use nanorelay::agents::echo::{Echo, Message};
 use nanorelay_actors::relay::Relay;
-use nanorelay_actors::runtime::{AgentState, CommandRuntime};
+use nanorelay_actors::runtime::{AgentState, command};
 use nanorelay_actors::testing::{DataDir, MockChannel, SessionSpec, TestAgent};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -79,11 +79,11 @@ async fn start(host: &TestHost, agents: usize) -> Relay {
     let test = ["--exact", "--ignored", "--nocapture", "runtime::storm::an_agent_of_the_storm"];
     let command: Vec<&str> = [program.to_str().unwrap()].into_iter().chain(test).collect();
     let mut settings = runs(&command);
-    settings.environment.insert(AGENT.to_owned(), "1".to_owned());
+    settings.agent.environment.insert(AGENT.to_owned(), "1".to_owned());
     settings.roster.agents_max = (agents / 2).max(1);
     settings.roster.backoff_max = Duration::from_secs(1);
     settings.stop_grace = Duration::from_millis(500);
-    host.start_with(|builder| builder.runtime(Arc::new(CommandRuntime::new(settings)))).await
+    host.start_with(|builder| builder.runtime(Arc::new(command::runtime(settings)))).await
 }
 
 struct Storm {

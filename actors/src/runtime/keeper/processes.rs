@@ -5,6 +5,7 @@
 //! more. Then its run is known by two marks: a variable in the environment, and the process group.
 
 use super::run_file::Run;
+use crate::runtime::launch::RUN_VARIABLE;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use std::collections::BTreeSet;
@@ -13,8 +14,6 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-/// The environment variable that marks all processes of a run.
-pub const RUN_VARIABLE: &str = "NANORELAY_RUN_ID";
 /// Between two rounds of killing what is still there.
 const ROUND_PAUSE: Duration = Duration::from_millis(5);
 /// Rounds until what cannot be killed is reported: five seconds. A process that waits for a broken disk does not end.

@@ -20,7 +20,7 @@ const RUN_FILE_BYTES_MAX: u64 = 4096;
 /// The marks of one run of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// The value of [`processes::RUN_VARIABLE`] in its processes' environment.
+    /// The value of [`crate::runtime::launch::RUN_VARIABLE`] in its processes' environment.
     pub run_id: String,
     /// The agent's process, and the number of its process group; 0 before it was started.
     pub process_id: i32,
@@ -128,6 +128,7 @@ impl RunFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::launch::RUN_VARIABLE;
     use rustix::process::{Pid, Signal, kill_process, test_kill_process};
     use std::os::unix::process::CommandExt;
     use std::process::{Child, Command, Stdio};
@@ -137,7 +138,7 @@ mod tests {
         let mut command = Command::new("sleep");
         command.arg("60").env_clear().env("PATH", "/usr/bin:/bin").process_group(group);
         if has_mark {
-            command.env(processes::RUN_VARIABLE, &run.run_id);
+            command.env(RUN_VARIABLE, &run.run_id);
         }
         command.stdin(Stdio::null()).spawn().unwrap()
     }
