@@ -1,6 +1,7 @@
 //! A relay made from a configuration: what `serve`, `drain` and the demo have in common, for an embedding
 //! program too.
 
+use crate::agents::docker;
 use crate::channels::{self, ChannelError, ConsoleOutput};
 use crate::config::{Config, RuntimeConfig};
 use nanorelay_actors::clock::SharedClock;
@@ -25,6 +26,7 @@ pub fn runtime(config: &Config) -> io::Result<Option<Arc<dyn AgentRuntime>>> {
             let settings = CommandSettings { keeper, ..(**settings).clone() };
             Ok(Some(Arc::new(command::runtime(settings))))
         }
+        RuntimeConfig::Docker(settings) => Ok(Some(Arc::new(docker::runtime((**settings).clone())))),
     }
 }
 

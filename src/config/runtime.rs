@@ -3,13 +3,15 @@
 use super::layers::Layers;
 use super::units::{count, duration, optional_duration, optional_limit, optional_size, size};
 use super::{ConfigError, ConfigSources, from_reference};
+use crate::agents::docker::DockerSettings;
 use nanorelay_actors::model::roster::RosterPolicy;
 use nanorelay_actors::runtime::command::CommandSettings;
 use nanorelay_actors::runtime::keeper::order::{AgentLimits, LogBounds};
 use nanorelay_actors::runtime::launch::{AgentCommand, GroupCommand};
+use rustix::process::{getgid, getuid};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const SECOND: u64 = 1000;
@@ -24,6 +26,8 @@ pub enum RuntimeConfig {
     None,
     /// The host, as processes of this machine. The keeper is this program's; see [`crate::host`].
     Command(Box<CommandSettings>),
+    /// The host, as containers.
+    Docker(Box<DockerSettings>),
 }
 
 #[derive(Debug, Deserialize)]
@@ -50,6 +54,20 @@ pub(super) struct RuntimeSection {
     limits: LimitKeys,
     log: LogKeys,
     groups: BTreeMap<String, GroupKeys>,
+    docker: DockerKeys,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DockerKeys {
+    image: String,
+    socket: PathBuf,
+    network: String,
+    user: String,
+    mount: PathBuf,
+    data_dir: Option<PathBuf>,
+    #[serde(deserialize_with = "optional_limit::<_, _, 10, 1_024_000>")]
+    cpu_thousandths: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -57,6 +75,7 @@ pub(super) struct RuntimeSection {
 enum KindName {
     None,
     Command,
+    Docker,
 }
 
 #[derive(Debug, Deserialize)]
@@ -109,6 +128,9 @@ impl RuntimeSection {
         if is_command {
             checker.command(&["command"], &self.command);
         }
+        if self.kind == KindName::Docker {
+            checker.docker(&self.docker);
+        }
         let environment = checker.environment(&["environment"], &self.environment);
         let mut groups = Vec::new();
         for (pattern, keys) in &self.groups {
@@ -124,28 +146,69 @@ impl RuntimeSection {
         if self.backoff_max < self.backoff_base {
             checker.wrong(&["backoff_max"], "is less than backoff_base".to_owned());
         }
-        if !is_command {
-            return RuntimeConfig::None;
+        let agent = AgentCommand { command: self.command.clone(), environment, groups };
+        match self.kind {
+            KindName::None => RuntimeConfig::None,
+            KindName::Command => RuntimeConfig::Command(Box::new(CommandSettings {
+                agent,
+                pass_environment: self.pass_environment.clone(),
+                roster: self.roster(),
+                stop_grace: self.stop_grace,
+                limits: self.limits.limits(),
+                log: self.log.bounds(),
+                ..CommandSettings::new(Vec::new(), Default::default())
+            })),
+            KindName::Docker => RuntimeConfig::Docker(Box::new(self.docker(agent))),
         }
-        RuntimeConfig::Command(Box::new(CommandSettings {
-            agent: AgentCommand { command: self.command.clone(), environment, groups },
-            pass_environment: self.pass_environment.clone(),
-            roster: RosterPolicy {
-                agents_max: self.agents,
-                agents_per_tenant_max: self.agents_per_tenant,
-                backoff_base: self.backoff_base,
-                backoff_max: self.backoff_max,
+    }
+
+    fn docker(&self, agent: AgentCommand) -> DockerSettings {
+        let DockerKeys { image, socket, network, user, mount, data_dir, cpu_thousandths } = &self.docker;
+        let own_user = || format!("{}:{}", getuid().as_raw(), getgid().as_raw());
+        DockerSettings {
+            socket: socket.clone(),
+            image: image.clone(),
+            agent,
+            network: network.clone(),
+            user: match user.as_str() {
+                "host" => Some(own_user()),
+                "image" => None,
+                user => Some(user.to_owned()),
             },
+            mount: mount.clone(),
+            data_dir_of_engine: data_dir.clone(),
+            nano_cpus: cpu_thousandths.map(|thousandths| thousandths * 1_000_000),
+            limits: self.limits.limits(),
+            log: self.log.bounds(),
+            roster: self.roster(),
             stop_grace: self.stop_grace,
-            limits: AgentLimits {
-                memory_bytes: self.limits.memory,
-                cpu_seconds: self.limits.cpu_time.map(|time| time.as_secs()),
-                open_files: self.limits.open_files,
-                processes: self.limits.processes,
-            },
-            log: LogBounds { bytes_max: self.log.size, files: self.log.files },
-            ..CommandSettings::new(Vec::new(), Default::default())
-        }))
+        }
+    }
+
+    fn roster(&self) -> RosterPolicy {
+        RosterPolicy {
+            agents_max: self.agents,
+            agents_per_tenant_max: self.agents_per_tenant,
+            backoff_base: self.backoff_base,
+            backoff_max: self.backoff_max,
+        }
+    }
+}
+
+impl LimitKeys {
+    fn limits(&self) -> AgentLimits {
+        AgentLimits {
+            memory_bytes: self.memory,
+            cpu_seconds: self.cpu_time.map(|time| time.as_secs()),
+            open_files: self.open_files,
+            processes: self.processes,
+        }
+    }
+}
+
+impl LogKeys {
+    fn bounds(&self) -> LogBounds {
+        LogBounds { bytes_max: self.size, files: self.files }
     }
 }
 
@@ -153,6 +216,22 @@ impl Checker<'_> {
     fn wrong(&mut self, key: &[&str], message: String) {
         let path: Vec<String> = ["runtime"].iter().chain(key).map(|part| (*part).to_owned()).collect();
         self.errors.push(ConfigError::at(self.layers.origin(&path), path.join("."), message));
+    }
+
+    fn docker(&mut self, keys: &DockerKeys) {
+        if keys.image.is_empty() {
+            self.wrong(&["docker", "image"], "is empty; give the image of the agents".to_owned());
+        }
+        let absolute = [
+            ("socket", Some(&keys.socket)),
+            ("mount", Some(&keys.mount)),
+            ("data_dir", keys.data_dir.as_ref()),
+        ];
+        for (key, path) in absolute {
+            if path.is_some_and(|path| !path.is_absolute()) {
+                self.wrong(&["docker", key], "is not an absolute path".to_owned());
+            }
+        }
     }
 
     fn command(&mut self, key: &[&str], command: &[String]) {

@@ -76,6 +76,16 @@ fn a_runtime_has_limits_and_groups_of_its_own() {
 }
 
 #[test]
+fn containers_have_an_image_a_user_and_processors() {
+    let text = "[runtime]\nkind = \"docker\"\n[runtime.docker]\nimage = \"agents\"\ncpu_thousandths = 1500\n\
+        user = \"image\"\ndata_dir = \"/srv/data\"\n";
+    let RuntimeConfig::Docker(found) = runtime(text, &[]) else { panic!("containers") };
+    assert_eq!((found.image.as_str(), found.nano_cpus, found.user), ("agents", Some(1_500_000_000), None));
+    assert_eq!(found.data_dir_of_engine.as_deref(), Some(Path::new("/srv/data")));
+    assert_eq!((found.mount.as_path(), found.roster.agents_max), (Path::new("/workspace"), 16));
+}
+
+#[test]
 fn what_an_agent_is_given_is_not_printed() {
     let text = "[runtime]\nenvironment.KEY = \"a-secret\"\nenvironment.OTHER = \"env:NAME\"\n";
     let effective = load(text, &[("NAME", "another-secret")]).unwrap().effective;
@@ -107,6 +117,11 @@ fn a_wrong_runtime_is_refused_with_the_key_and_the_line() {
         (
             command("command = [\"a\"]\nbackoff_max = \"10ms\""),
             "nanorelay.toml, line 4: runtime.backoff_max: is less",
+        ),
+        ("[runtime]\nkind = \"docker\"\n".to_owned(), "default: runtime.docker.image: is empty"),
+        (
+            "[runtime]\nkind = \"docker\"\ndocker.image = \"i\"\ndocker.socket = \"s\"\n".to_owned(),
+            "nanorelay.toml, line 4: runtime.docker.socket: is not an absolute path",
         ),
         ("[runtime]\nkind = \"podman\"\n".to_owned(), "nanorelay.toml, line 2: runtime.kind: unknown value"),
         (

@@ -1,5 +1,6 @@
 //! Agents as processes of this machine: they are woken, bounded, stopped, and leave nothing behind.
 
+mod docker;
 mod hosts;
 mod storm;
 
