@@ -118,7 +118,10 @@ fn a_wrong_runtime_is_refused_with_the_key_and_the_line() {
             command("command = [\"a\"]\nbackoff_max = \"10ms\""),
             "nanorelay.toml, line 4: runtime.backoff_max: is less",
         ),
-        ("[runtime]\nkind = \"docker\"\n".to_owned(), "default: runtime.docker.image: is empty"),
+        (
+            "[runtime]\nkind = \"docker\"\n".to_owned(),
+            "nanorelay.toml, line 1: runtime.docker.image: is empty",
+        ),
         (
             "[runtime]\nkind = \"docker\"\ndocker.image = \"i\"\ndocker.socket = \"s\"\n".to_owned(),
             "nanorelay.toml, line 4: runtime.docker.socket: is not an absolute path",
