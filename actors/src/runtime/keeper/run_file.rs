@@ -77,6 +77,14 @@ pub struct RunFile {
     file: File,
 }
 
+impl Drop for RunFile {
+    /// Not by closing the file: a process that was forked a moment ago holds a copy of it.
+    fn drop(&mut self) {
+        // The kernel gives it back at the end of the process at the latest.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 impl RunFile {
     /// Makes the host's folder for a session, and takes the lock; `None` while another one holds it.
     pub fn lock(place: &Path) -> io::Result<Option<Self>> {
