@@ -1,5 +1,7 @@
-//! Demo agents: separate processes that write their session's files as an agent's container does.
+//! Agents: in containers, and two kinds of agents to try a host with.
 
 pub mod demo_agent;
-pub mod demo_outbox;
 pub mod demo_world;
+pub mod docker;
+pub mod echo;
+pub mod session_files;

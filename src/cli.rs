@@ -1,5 +1,6 @@
 //! The command line.
 
+mod agents;
 mod bench;
 mod config;
 mod deliveries;
@@ -24,6 +25,7 @@ use crate::channels::plain_text::one_line;
 use crate::config::{ConfigErrors, ConfigSources, units};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nanorelay_actors::relay::{OperationError, StartError};
+use nanorelay_actors::runtime::keeper;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -85,6 +87,13 @@ enum Command {
     Resume(pauses::ResumeArgs),
     /// List what holds sends back: pauses, limits of platforms, refused credentials
     Pauses(pauses::PausesArgs),
+    /// List the agents that a running host has started, or is about to
+    Agents {
+        #[command(subcommand)]
+        command: agents::AgentsCommand,
+    },
+    /// An agent that answers each message with its own text, to try a host with
+    AgentEcho(agents::AgentEchoArgs),
     /// Show what nanorelay does, with demo agents in a directory of its own
     Demo(demo::DemoArgs),
     /// Print or check the configuration
@@ -97,6 +106,9 @@ enum Command {
     /// The agents of a measurement
     #[command(hide = true)]
     BenchWriter(bench::BenchWriterArgs),
+    /// Keeps one agent of a host
+    #[command(hide = true)]
+    AgentKeeper,
     /// One agent of the demo
     #[command(hide = true)]
     DemoAgent(demo::DemoAgentArgs),
@@ -154,7 +166,7 @@ impl HostArgs {
 enum Exit {
     /// 0.
     Done,
-    /// 3: something that was due is left, or nothing matched.
+    /// 3: something that was due is left, nothing matched, or an agent could not be started.
     LeftOver,
     /// 128 and the signal's number: broken off.
     Signal(signals::Signal),
@@ -233,6 +245,10 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Pause(args) => pauses::pause(args),
         Command::Resume(args) => pauses::resume(&args),
         Command::Pauses(args) => pauses::list(&args),
+        Command::Agents { command } => agents::run(command),
+        Command::AgentEcho(args) => agents::run_echo(&args),
+        Command::AgentKeeper if keeper::run() => Ok(Exit::Done),
+        Command::AgentKeeper => Ok(Exit::LeftOver),
         Command::Demo(args) => demo::run(&args),
         Command::Config { command } => config::run(command),
         Command::Bench(args) => bench::run(&args),

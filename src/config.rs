@@ -6,11 +6,13 @@
 mod channels;
 mod effective;
 mod layers;
+mod runtime;
 mod sections;
 pub mod units;
 
 pub use channels::{ChannelEntry, ChannelKind, WebhookConfig};
 pub use layers::Origin;
+pub use runtime::RuntimeConfig;
 pub use sections::{LogConfig, LogFormat, LogLevel};
 
 use layers::Layers;
@@ -38,6 +40,8 @@ pub struct Config {
     pub settings: Settings,
     /// The channels, in the order of their names.
     pub channels: Vec<ChannelEntry>,
+    /// Who runs the agents.
+    pub runtime: RuntimeConfig,
     /// Logging.
     pub log: LogConfig,
     /// How long sends in flight may take to end at shutdown.
@@ -128,10 +132,12 @@ impl ConfigSources {
         let channels = channels::read(&mut layers, self, &mut errors);
         layers.reset(&["channels".to_owned()]);
         let sections: Option<Sections> = typed(&mut layers, &[], &mut errors);
-        match sections {
-            Some(sections) if errors.is_empty() => Ok(Config {
+        let runtime = sections.as_ref().map(|sections| sections.runtime.check(&layers, self, &mut errors));
+        match sections.zip(runtime) {
+            Some((sections, runtime)) if errors.is_empty() => Ok(Config {
                 settings: sections.settings(),
                 channels,
+                runtime,
                 log: sections.log,
                 shutdown_deadline: sections.shutdown.deadline,
                 file,
@@ -154,6 +160,14 @@ impl ConfigSources {
             None => path.to_owned(),
         }
     }
+}
+
+/// `env:NAME` stands for that variable's value.
+fn from_reference(value: &str, sources: &ConfigSources) -> Result<String, String> {
+    let Some(name) = value.strip_prefix("env:") else { return Ok(value.to_owned()) };
+    let found = sources.environment.iter().find(|(key, _)| key == name);
+    let (_, value) = found.ok_or_else(|| format!("environment variable {name} is not set"))?;
+    value.to_str().map(str::to_owned).ok_or_else(|| format!("environment variable {name} is not UTF-8"))
 }
 
 fn read_file(file: &Path) -> Result<String, String> {

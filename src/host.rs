@@ -1,12 +1,34 @@
 //! A relay made from a configuration: what `serve`, `drain` and the demo have in common, for an embedding
 //! program too.
 
+use crate::agents::docker;
 use crate::channels::{self, ChannelError, ConsoleOutput};
-use crate::config::Config;
+use crate::config::{Config, RuntimeConfig};
 use nanorelay_actors::clock::SharedClock;
 use nanorelay_actors::relay::{Relay, RelayBuilder};
+use nanorelay_actors::runtime::AgentRuntime;
+use nanorelay_actors::runtime::command::{self, CommandSettings};
 use slog::Logger;
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
+
+/// The command of the program that keeps one agent.
+pub const KEEPER_COMMAND: &str = "agent-keeper";
+
+/// The runtime that a configuration asks for; `None` when the agents are somebody else's. Agents are kept by this
+/// program, which must be `nanorelay`; an embedding program calls [`command::runtime`] with a keeper of its own.
+pub fn runtime(config: &Config) -> io::Result<Option<Arc<dyn AgentRuntime>>> {
+    match &config.runtime {
+        RuntimeConfig::None => Ok(None),
+        RuntimeConfig::Command(settings) => {
+            let keeper = (std::env::current_exe()?, vec![KEEPER_COMMAND.to_owned()]);
+            let settings = CommandSettings { keeper, ..(**settings).clone() };
+            Ok(Some(Arc::new(command::runtime(settings))))
+        }
+        RuntimeConfig::Docker(settings) => Ok(Some(Arc::new(docker::runtime((**settings).clone())))),
+    }
+}
 
 /// A builder with the settings and all channels of the configuration; start it inside an actix system.
 pub fn builder(

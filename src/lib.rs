@@ -52,4 +52,6 @@ mod documentation {
     struct CustomActions;
     #[doc = include_str!("../docs/messages-for-agents.md")]
     struct MessagesForAgents;
+    #[doc = include_str!("../docs/runtimes.md")]
+    struct Runtimes;
 }

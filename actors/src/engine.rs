@@ -28,7 +28,7 @@ use crate::model::series::SeriesDefaults;
 use crate::model::staleness::AgentState;
 use crate::model::tenant::Tenants;
 use crate::model::time::Timestamp;
-use crate::runtime::{AgentRuntime, AgentSession, Running};
+use crate::runtime::{AgentRuntime, AgentSession, AgentStatuses, Running};
 use crate::settings::Settings;
 use crate::store::central::{Central, CentralSnapshot, ContainerStatus};
 use crate::store::error::StoreError;
@@ -103,6 +103,8 @@ pub struct Engine {
     pub channels: ChannelAccounts,
     /// Wakes and stops agents.
     pub runtime: Arc<dyn AgentRuntime>,
+    /// What `v2.db` has still to be told of them.
+    pub agent_statuses: AgentStatuses,
     /// Handlers of system actions beyond the task actions.
     pub actions: SystemActions,
     /// Says which of them a session may ask for.
@@ -173,7 +175,7 @@ impl Engine {
     /// Whether an agent runs: what the runtime knows, else what `v2.db` says.
     pub async fn agent_state(&self, agent: &AgentSession) -> AgentState {
         match self.runtime.is_running(agent).await {
-            Running::Yes => AgentState::Running { since: None },
+            Running::Yes { since } => AgentState::Running { since },
             Running::No => AgentState::Stopped,
             Running::Unknown => {
                 let snapshot = self.snapshot();

@@ -17,6 +17,7 @@ pub mod recurrence;
 pub mod retention;
 pub mod retry;
 pub mod revision;
+pub mod roster;
 pub mod route;
 pub mod series;
 pub mod staleness;

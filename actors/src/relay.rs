@@ -25,6 +25,7 @@ use crate::model::ids::{ChannelType, SessionId};
 use crate::model::route::AGENT_CHANNEL_TYPE;
 use crate::registry::{CentralChanged, LookAtSessions, ObserveRegistry, RegistrySnapshot};
 use crate::report::{DrainReport, PruneReport, SessionFilter, SessionRecord};
+use crate::runtime::AgentRecord;
 use crate::session::messages::LookReason;
 use crate::store::error::StoreError;
 use crate::store::ledger::Left;
@@ -55,6 +56,8 @@ struct Shared {
     root: actix_rt::task::JoinHandle<()>,
     /// The task that keeps the ledger small.
     pruning: actix_rt::task::JoinHandle<()>,
+    /// The task that cares for the agents.
+    caring: actix_rt::task::JoinHandle<()>,
 }
 
 impl Relay {
@@ -148,17 +151,21 @@ impl Relay {
         .await
     }
 
-    /// Ends the relay: takes nothing new in, waits for sends on their way for at most `deadline`, tells the
+    /// Ends the relay: takes nothing new in, stops the agents of its runtime, waits for sends on their way for at most `deadline`, tells the
     /// sessions what was delivered, and stops all actors. What is cut off is in the ledger.
     pub async fn shutdown(&self, deadline: Duration) {
         let engine = self.engine();
         engine.stopping.store(true, Ordering::Release);
-        let is_idle = tokio::time::timeout(deadline, self.settle()).await.is_ok();
+        let settled = tokio::time::timeout(deadline, self.settle());
+        let (settled, ()) = tokio::join!(settled, engine.runtime.shutdown(deadline));
+        let is_idle = settled.is_ok();
         if !is_idle {
             slog::warn!(engine.logger, "work was cut off at the deadline of the shutdown");
         }
         self.shared.root.abort();
         self.shared.pruning.abort();
+        self.shared.caring.abort();
+        crate::runtime::care::write_statuses(engine).await;
         self.terminate_actors().await;
         engine.save_rest_marks().await;
         if let Err(error) = engine.ledger.flush().await {
@@ -212,6 +219,13 @@ impl Relay {
         let released = released.await.map_err(|error| OperationError(error.to_string()))?;
         self.look(Some(vec![session]), LookReason::Release).await;
         Ok(released)
+    }
+
+    /// The agents that run, want to, or failed, by session; none when they are somebody else's.
+    pub async fn agents(&self) -> Vec<AgentRecord> {
+        let mut agents = self.engine().runtime.agents().await;
+        agents.sort_by(|a, b| a.session_id.cmp(&b.session_id));
+        agents
     }
 
     /// Makes the ledger forget now what [`crate::settings::Retention`] says that it need not keep. A running relay

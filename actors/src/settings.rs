@@ -33,6 +33,10 @@ pub struct Settings {
     pub claim_stale_after: Duration,
     /// An agent without a heartbeat for this long is stopped.
     pub heartbeat_ceiling: Duration,
+    /// How long an agent may take from its start to its first heartbeat.
+    pub agent_start_grace: Duration,
+    /// How long an agent may run without work before it is stopped; `None` = it is never stopped for that.
+    pub agent_idle_after: Option<Duration>,
     /// How often a message's stale claim is reset before the message counts as failed.
     pub claim_tries_max: u32,
     /// Whether the notice of a message that was given up wakes its agent. A tenant may say otherwise.
@@ -57,6 +61,8 @@ impl Default for Settings {
             missed_runs: MissedPolicy::default(),
             claim_stale_after: Duration::from_secs(60),
             heartbeat_ceiling: Duration::from_secs(30 * 60),
+            agent_start_grace: Duration::from_secs(60),
+            agent_idle_after: Some(Duration::from_secs(600)),
             claim_tries_max: 5,
             tenants: Vec::new(),
             wake_on_failure: false,

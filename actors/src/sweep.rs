@@ -441,7 +441,7 @@ async fn with_silent_agents(engine: &Engine, found: Found) -> (Vec<SessionId>, S
     (findings.changed, findings.restless) = (sessions.len() as u64, restless.len() as u64);
     sessions.extend(restless);
     for agent in silent {
-        if engine.runtime.is_running(&agent).await == Running::Yes {
+        if matches!(engine.runtime.is_running(&agent).await, Running::Yes { .. }) {
             sessions.push(agent.session_id);
             findings.silent += 1;
         }

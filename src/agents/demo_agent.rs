@@ -1,7 +1,7 @@
 //! What each demo agent says.
 
-use super::demo_outbox::{AgentSession, Row};
-use super::demo_world::{ADA, BEN, CLEO, DemoError, DemoSession};
+use super::demo_world::{ADA, BEN, CLEO, DemoSession};
+use super::session_files::{AgentError, Row, SessionFiles, Target};
 use nanorelay_actors::clock::{Clock, SystemClock};
 use serde_json::json;
 use std::path::Path;
@@ -37,8 +37,8 @@ pub enum RowKind {
 }
 
 /// Plays one agent in its session folder, to the end of its part.
-pub fn play(session: DemoSession, folder: &Path) -> Result<(), DemoError> {
-    let mut agent = AgentSession::open(folder, session)?;
+pub fn play(session: DemoSession, folder: &Path) -> Result<(), AgentError> {
+    let mut agent = SessionFiles::open(folder)?;
     match session {
         ADA => play_ada(&mut agent),
         BEN => play_ben(&mut agent),
@@ -46,10 +46,10 @@ pub fn play(session: DemoSession, folder: &Path) -> Result<(), DemoError> {
     }
 }
 
-fn play_ada(agent: &mut AgentSession) -> Result<(), DemoError> {
-    let chat = Some(agent.own_chat());
-    let say = |agent: &mut AgentSession, id, kind, target, content: serde_json::Value| {
-        agent.write(&Row { id, kind, target, in_reply_to: None, content: &content.to_string() })
+fn play_ada(agent: &mut SessionFiles) -> Result<(), AgentError> {
+    let chat = Some(ADA.chat());
+    let say = |agent: &mut SessionFiles, id, kind, target, content: serde_json::Value| {
+        agent.write(&Row { id, kind, target, content: &content.to_string() })
     };
     say(agent, "ada-1-text", "chat", chat, json!({"text": "Good morning! The nightly build is runing."}))?;
     agent.attach("ada-2-file", "report.csv", b"suite,passed,failed\nunit,412,0\nend-to-end,37,0\n")?;
@@ -61,41 +61,32 @@ fn play_ada(agent: &mut AgentSession) -> Result<(), DemoError> {
         "question": "All tests pass. Deploy to production?", "options": [option("Yes"), option("No")],
     });
     say(agent, "ada-3-question", "chat-sdk", chat, question)?;
-    let to_ben = Some(("agent", BEN.agent_group_id));
+    let to_ben = Some(Target { channel_type: "agent", platform_id: BEN.agent_group_id, thread_id: None });
     say(agent, "ada-4-to-ben", "chat", to_ben, json!({"text": "Please announce the build."}))?;
     let platform_id = agent.wait_for_platform_id("ada-1-text")?;
     let edit = json!({"operation": "edit", "messageId": platform_id, "text": "Good morning! The nightly build is done."});
     say(agent, "ada-5-edit", "chat", chat, edit)
 }
 
-fn play_ben(agent: &mut AgentSession) -> Result<(), DemoError> {
+fn play_ben(agent: &mut SessionFiles) -> Result<(), AgentError> {
     let (id, content) = agent.wait_for_agent_message()?;
     agent.acknowledge(&id, "processing")?;
     let request: serde_json::Value = serde_json::from_str(&content).unwrap_or_default();
     let request = request["text"].as_str().unwrap_or("(nothing)");
     let text = format!("Ada asked me: \"{request}\" So: there is a new build.");
-    let chat = Some(agent.own_chat());
     let content = json!({ "text": text }).to_string();
-    agent.write(&Row {
-        id: "ben-1-text",
-        kind: "chat",
-        target: chat,
-        in_reply_to: Some(&id),
-        content: &content,
-    })?;
-    agent.acknowledge(&id, "completed")
+    agent.answer(&id, &Row { id: "ben-1-text", kind: "chat", target: Some(BEN.chat()), content: &content })
 }
 
-fn play_cleo(agent: &mut AgentSession) -> Result<(), DemoError> {
-    let chat = Some(agent.own_chat());
+fn play_cleo(agent: &mut SessionFiles) -> Result<(), AgentError> {
+    let chat = Some(CLEO.chat());
     let in_an_hour = SystemClock.now().as_ms() / 1000 + 3600;
     let due = jiff::Timestamp::from_second(in_an_hour).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string();
     let task = json!({
         "action": "schedule_task", "taskId": "cleo-digest", "prompt": "Write the daily digest.", "script": null,
         "processAfter": due, "recurrence": "0 9 * * *",
     });
-    let mut say =
-        |id, kind, target, content: &str| agent.write(&Row { id, kind, target, in_reply_to: None, content });
+    let mut say = |id, kind, target, content: &str| agent.write(&Row { id, kind, target, content });
     say("cleo-1-task", "system", None, &task.to_string())?;
     say(POISON_ID, "chat", chat, "{\"text\": \"this JSON ends too ea")?;
     let after = json!({"text": "The row before this one was broken. I am not held up by it."});
@@ -104,7 +95,7 @@ fn play_cleo(agent: &mut AgentSession) -> Result<(), DemoError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::demo_world;
+    use super::super::demo_world::{self, DemoError};
     use super::*;
     use rusqlite::{Connection, OpenFlags, params};
 

@@ -2,6 +2,7 @@
 //!
 //! The tables are those that a current NanoClaw host makes.
 
+use super::session_files::{AgentError, Target};
 use nanorelay_actors::store::error::StoreError;
 use nanorelay_actors::store::{central, inbound, outbound};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
@@ -24,9 +25,9 @@ pub enum DemoError {
     /// The directory holds something already.
     #[error("{0} already holds a data directory; give an empty one")]
     NotEmpty(PathBuf),
-    /// What an agent waited for did not come.
-    #[error("{0} did not come in time")]
-    TooLate(&'static str),
+    /// An agent cannot play its part.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
 }
 
 /// One agent of the demo and its only session.
@@ -72,6 +73,11 @@ pub const CLEO: DemoSession = DemoSession {
 pub const SESSIONS: [DemoSession; 3] = [ADA, BEN, CLEO];
 
 impl DemoSession {
+    /// The agent's own chat.
+    pub fn chat(&self) -> Target<'static> {
+        Target { channel_type: self.channel_type, platform_id: self.platform_id, thread_id: None }
+    }
+
     /// The session's folder.
     pub fn folder(&self, data_dir: &Path) -> PathBuf {
         data_dir.join("v2-sessions").join(self.agent_group_id).join(self.session_id)

@@ -53,7 +53,7 @@ pub(super) struct DemoAgentArgs {
 pub(super) fn run_agent(args: &DemoAgentArgs) -> Result<Exit, Failure> {
     let known = SESSIONS.into_iter().find(|session| session.session_id == args.session);
     let session = known.ok_or_else(|| Failure::Usage(format!("there is no demo agent {}", args.session)))?;
-    demo_agent::play(session, &args.folder).map_err(|error| in_words(&error))?;
+    demo_agent::play(session, &args.folder).map_err(|error| in_words(&error.into()))?;
     Ok(Exit::Done)
 }
 
@@ -109,7 +109,7 @@ fn demo_config(data_dir: &Path) -> Result<Config, Failure> {
 
 async fn host(args: &DemoArgs, data_dir: &Path, config: &Config, logger: &Logger) -> Result<Exit, Failure> {
     let signals = Signals::listen()?;
-    let host = RunningHost::start(data_dir, config, ConsoleOutput::Stdout, logger).await?;
+    let host = RunningHost::start(data_dir, config, ConsoleOutput::Stdout, None, logger).await?;
     let outcome = tokio::select! {
         outcome = deliver(&host, data_dir) => outcome,
         signal = signals.first() => Ok(Outcome::Broken(signal)),

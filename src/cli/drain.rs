@@ -44,8 +44,9 @@ enum Drained {
 async fn drain(args: &DrainArgs, config: &Config, logger: &Logger) -> Result<Drained, Failure> {
     let signals = Signals::listen()?;
     let console = if args.json { ConsoleOutput::Stderr } else { ConsoleOutput::Stdout };
+    // Agents are woken by a host that goes on: this one ends when there is nothing to deliver.
     let started = tokio::select! {
-        started = RunningHost::start(&args.host.data, config, console, logger) => started,
+        started = RunningHost::start(&args.host.data, config, console, None, logger) => started,
         signal = signals.first() => return Ok(Drained::Broken(Exit::Signal(signal))),
     };
     let host = started?;

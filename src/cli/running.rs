@@ -7,6 +7,7 @@ use crate::control::socket::ControlSocket;
 use crate::logging::{self, Logging};
 use nanorelay_actors::clock::{SharedClock, SystemClock};
 use nanorelay_actors::relay::Relay;
+use nanorelay_actors::runtime::AgentRuntime;
 use slog::Logger;
 use std::future::Future;
 use std::path::Path;
@@ -22,15 +23,20 @@ pub struct RunningHost {
 }
 
 impl RunningHost {
-    /// Starts the relay, then opens the socket. Must run inside an actix system.
+    /// Starts the relay, with the runtime if there is one, then opens the socket. Must run inside an actix system.
     pub async fn start(
         data_dir: &Path,
         config: &Config,
         console: ConsoleOutput,
+        runtime: Option<Arc<dyn AgentRuntime>>,
         logger: &Logger,
     ) -> Result<Self, Failure> {
         let clock: SharedClock = Arc::new(SystemClock);
-        let relay = crate::host::builder(data_dir, config, console, clock, logger.clone())?.start().await?;
+        let mut builder = crate::host::builder(data_dir, config, console, clock, logger.clone())?;
+        if let Some(runtime) = runtime {
+            builder = builder.runtime(runtime);
+        }
+        let relay = builder.start().await?;
         match ControlSocket::open(data_dir, relay.clone(), logger.clone()) {
             Ok(socket) => Ok(Self { relay, socket, shutdown_deadline: config.shutdown_deadline }),
             Err(error) => {

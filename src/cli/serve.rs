@@ -5,6 +5,7 @@ use super::signals::Signals;
 use super::{Exit, Failure, HostArgs};
 use crate::channels::ConsoleOutput;
 use crate::config::{Config, units};
+use crate::host;
 use slog::Logger;
 
 /// Delivers until SIGTERM or SIGINT.
@@ -15,11 +16,12 @@ pub(super) fn run(args: &HostArgs) -> Result<Exit, Failure> {
 
 async fn serve(args: &HostArgs, config: &Config, logger: &Logger) -> Result<Exit, Failure> {
     let signals = Signals::listen()?;
+    let runtime = host::runtime(config).map_err(|error| Failure::Io("cannot find this program", error))?;
     let started = tokio::select! {
-        started = RunningHost::start(&args.data, config, ConsoleOutput::Stdout, logger) => started,
+        started = RunningHost::start(&args.data, config, ConsoleOutput::Stdout, runtime, logger) => started,
         signal = signals.first() => return Ok(Exit::Signal(signal)),
     };
-    let host = started?;
+    let running = started?;
     slog::info!(logger, "ready"; "version" => env!("CARGO_PKG_VERSION"), "data" => %args.data.display(),
         "config" => config.file.as_ref().map(|file| file.display().to_string()),
         "channels" => config.channels.len());
@@ -29,7 +31,7 @@ async fn serve(args: &HostArgs, config: &Config, logger: &Logger) -> Result<Exit
     let signal = signals.first().await;
     slog::info!(logger, "stopping"; "signal" => signal.name(),
         "deadline" => units::show_duration(config.shutdown_deadline));
-    host.stop().await;
+    running.stop().await;
     slog::info!(logger, "stopped");
     Ok(Exit::Done)
 }

@@ -3,7 +3,7 @@
 use super::layers::{KeyPath, Layers, value_at};
 use super::sections::RetrySection;
 use super::units::{count, duration, interval_of_rate, optional_count};
-use super::{ConfigError, ConfigSources, typed_part};
+use super::{ConfigError, ConfigSources, from_reference, typed_part};
 use crate::channels::webhook::{SigningKeys, check_url};
 use nanorelay_actors::model::breaker::BreakerSettings;
 use nanorelay_actors::model::rate_limit::{Rate, Rates};
@@ -321,14 +321,6 @@ fn webhook(
             None
         }
     }
-}
-
-/// `env:NAME` stands for that variable's value.
-fn from_reference(secret: &str, sources: &ConfigSources) -> Result<String, String> {
-    let Some(name) = secret.strip_prefix("env:") else { return Ok(secret.to_owned()) };
-    let found = sources.environment.iter().find(|(key, _)| key == name);
-    let (_, value) = found.ok_or_else(|| format!("environment variable {name} is not set"))?;
-    value.to_str().map(str::to_owned).ok_or_else(|| format!("environment variable {name} is not UTF-8"))
 }
 
 /// The agents own everything below `v2-sessions`: a file of ours must not stand there.

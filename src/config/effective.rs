@@ -39,7 +39,9 @@ fn print_table(layers: &Layers, table: &Table, path: &mut KeyPath, out: &mut Str
 
 fn is_secret(path: &[String], value: &Value) -> bool {
     let named_secret = path.last().is_some_and(|key| key == "secret");
-    named_secret && !value.as_str().is_some_and(|text| text.starts_with("env:"))
+    // What agents are given may be a key of theirs.
+    let is_variable = path.len() > 1 && path[path.len() - 2] == "environment";
+    (named_secret || is_variable) && !value.as_str().is_some_and(|text| text.starts_with("env:"))
 }
 
 /// A key as TOML writes it: quoted unless it is bare.

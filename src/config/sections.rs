@@ -1,5 +1,6 @@
 //! The sections of the configuration as types. `default.toml` holds every key: nothing here has a default.
 
+use super::runtime::RuntimeSection;
 use super::units::{attempts, count, duration, optional_count, size};
 use nanorelay_actors::limits::Limits;
 use nanorelay_actors::model::missed::{MissedPolicy, MissedRuns};
@@ -31,6 +32,7 @@ pub(super) struct Sections {
     limits: LimitsSection,
     ledger: LedgerSection,
     tenants: BTreeMap<String, TenantKeys>,
+    pub runtime: RuntimeSection,
     pub log: LogConfig,
     pub shutdown: ShutdownSection,
 }
@@ -235,7 +237,8 @@ pub(super) struct ShutdownSection {
 impl Sections {
     /// The engine's part.
     pub fn settings(&self) -> Settings {
-        let Self { delivery, retry, sweep, tasks, limits, ledger, tenants, log: _, shutdown: _ } = self;
+        let Self { delivery, retry, sweep, tasks, limits, ledger, tenants, runtime, log: _, shutdown: _ } =
+            self;
         Settings {
             limits: Limits {
                 content_bytes_max: limits.content_bytes,
@@ -278,6 +281,8 @@ impl Sections {
             },
             claim_stale_after: sweep.claim_stale_after,
             heartbeat_ceiling: sweep.heartbeat_ceiling,
+            agent_start_grace: runtime.start_grace,
+            agent_idle_after: runtime.idle_stop,
             claim_tries_max: sweep.claim_tries,
             retention: Retention {
                 keep_settled: ledger.keep_settled,

@@ -3,6 +3,7 @@
 use super::*;
 use nanorelay_actors::model::breaker::BreakerSettings;
 use nanorelay_actors::model::rate_limit::{Rate, Rates};
+use nanorelay_actors::runtime::command::CommandSettings;
 use nanorelay_actors::settings::ChannelSettings;
 
 fn sources(file: &Path, environment: &[(&str, &str)]) -> ConfigSources {
@@ -40,6 +41,103 @@ fn the_default_file_holds_the_engines_defaults() {
     assert_eq!(config.log, LogConfig { level: LogLevel::Info, format: LogFormat::Auto });
     assert_eq!(config.shutdown_deadline, Duration::from_secs(30));
     assert!(config.channels.is_empty());
+}
+
+#[test]
+fn the_default_file_holds_the_runtimes_defaults() {
+    let RuntimeConfig::Command(found) =
+        runtime("[runtime]\nkind = \"command\"\ncommand = [\"agent\"]\n", &[])
+    else {
+        panic!("a command")
+    };
+    assert_eq!(*found, CommandSettings::new(vec!["agent".to_owned()], Default::default()));
+    assert_eq!(runtime("", &[]), RuntimeConfig::None);
+    let settings =
+        load("[runtime]\nidle_stop = \"unlimited\"\nstart_grace = \"5s\"\n", &[]).unwrap().settings;
+    assert_eq!((settings.agent_idle_after, settings.agent_start_grace), (None, Duration::from_secs(5)));
+}
+
+fn runtime(text: &str, environment: &[(&str, &str)]) -> RuntimeConfig {
+    load(text, environment).unwrap().runtime
+}
+
+#[test]
+fn a_runtime_has_limits_and_groups_of_its_own() {
+    let text = "[runtime]\nkind = \"command\"\ncommand = [\"/bin/agent\", \"-v\"]\nagents = 3\nagents_per_tenant = 2\n\
+        environment.KEY = \"env:SECRET\"\n[runtime.limits]\nmemory = \"2GiB\"\ncpu_time = \"1h\"\nprocesses = \"unlimited\"\n\
+        [runtime.groups.\"ag-*\"]\ncommand = [\"/bin/other\"]\nenvironment.MODEL = \"large\"\n";
+    let RuntimeConfig::Command(found) = runtime(text, &[("SECRET", "s")]) else { panic!("a command") };
+    assert_eq!((found.roster.agents_max, found.roster.agents_per_tenant_max), (3, Some(2)));
+    assert_eq!((found.limits.memory_bytes, found.limits.cpu_seconds), (Some(2 << 30), Some(3600)));
+    assert_eq!((found.limits.processes, found.limits.open_files), (None, Some(1024)));
+    assert_eq!(found.agent.environment["KEY"], "s");
+    assert_eq!(found.agent.groups[0].command.as_deref(), Some(&["/bin/other".to_owned()][..]));
+    assert_eq!(found.agent.groups[0].environment["MODEL"], "large");
+}
+
+#[test]
+fn containers_have_an_image_a_user_and_processors() {
+    let text = "[runtime]\nkind = \"docker\"\n[runtime.docker]\nimage = \"agents\"\ncpu_thousandths = 1500\n\
+        user = \"image\"\ndata_dir = \"/srv/data\"\n";
+    let RuntimeConfig::Docker(found) = runtime(text, &[]) else { panic!("containers") };
+    assert_eq!((found.image.as_str(), found.nano_cpus, found.user), ("agents", Some(1_500_000_000), None));
+    assert_eq!(found.data_dir_of_engine.as_deref(), Some(Path::new("/srv/data")));
+    assert_eq!((found.mount.as_path(), found.roster.agents_max), (Path::new("/workspace"), 16));
+}
+
+#[test]
+fn what_an_agent_is_given_is_not_printed() {
+    let text = "[runtime]\nenvironment.KEY = \"a-secret\"\nenvironment.OTHER = \"env:NAME\"\n";
+    let effective = load(text, &[("NAME", "another-secret")]).unwrap().effective;
+    assert!(!effective.contains("secret"), "{effective}");
+    assert!(effective.contains("KEY = \"(hidden)\"") && effective.contains("OTHER = \"env:NAME\""));
+}
+
+#[test]
+fn a_wrong_runtime_is_refused_with_the_key_and_the_line() {
+    let command = |keys: &str| format!("[runtime]\nkind = \"command\"\n{keys}\n");
+    for (text, start) in [
+        (command(""), "nanorelay.toml, line 1: runtime.command: is empty"),
+        (
+            command("command = [\"./agent\"]"),
+            "nanorelay.toml, line 3: runtime.command: \"./agent\" is neither",
+        ),
+        (
+            command("command = [\"a\"]\nenvironment.NANORELAY_X = \"1\""),
+            "nanorelay.toml, line 4: runtime.environment.NANORELAY_X: is set by",
+        ),
+        (
+            command("command = [\"a\"]\nenvironment.K = \"env:MISSING\""),
+            "nanorelay.toml, line 4: runtime.environment.K: environment variable MISSING is not set",
+        ),
+        (
+            command("command = [\"a\"]\ngroups.\"ag-*\".command = []"),
+            "nanorelay.toml, line 4: runtime.groups.ag-*.command: is empty",
+        ),
+        (
+            command("command = [\"a\"]\nbackoff_max = \"10ms\""),
+            "nanorelay.toml, line 4: runtime.backoff_max: is less",
+        ),
+        (
+            "[runtime]\nkind = \"docker\"\n".to_owned(),
+            "nanorelay.toml, line 1: runtime.docker.image: is empty",
+        ),
+        (
+            "[runtime]\nkind = \"docker\"\ndocker.image = \"i\"\ndocker.socket = \"s\"\n".to_owned(),
+            "nanorelay.toml, line 4: runtime.docker.socket: is not an absolute path",
+        ),
+        ("[runtime]\nkind = \"podman\"\n".to_owned(), "nanorelay.toml, line 2: runtime.kind: unknown value"),
+        (
+            "[runtime]\nidle_stop = \"soon\"\n".to_owned(),
+            "nanorelay.toml, line 2: runtime.idle_stop: \"soon\" is not a duration",
+        ),
+        (
+            "[runtime.limits]\nmemory = \"1KiB\"\n".to_owned(),
+            "nanorelay.toml, line 2: runtime.limits.memory: 1024 bytes is out of bounds",
+        ),
+    ] {
+        refused(&text, start);
+    }
 }
 
 #[test]
@@ -267,6 +365,7 @@ fn every_configuration_shown_in_the_documentation_is_valid() {
         include_str!("../../docs/configuration.md"),
         include_str!("../../docs/channels.md"),
         include_str!("../../docs/pauses-and-limits.md"),
+        include_str!("../../docs/runtimes.md"),
     ];
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let blocks: Vec<&str> = texts
@@ -276,7 +375,7 @@ fn every_configuration_shown_in_the_documentation_is_valid() {
         .collect();
     assert!(blocks.len() >= 3, "the documentation shows configurations");
     for block in blocks {
-        if let Err(errors) = load(block, &[("SLACK_HOOK_SECRET", secret)]) {
+        if let Err(errors) = load(block, &[("SLACK_HOOK_SECRET", secret), ("AGENT_API_KEY", "key")]) {
             panic!("{errors:#?} in\n{block}");
         }
     }

@@ -1,5 +1,6 @@
 //! Durations, sizes and counts as people write them in a configuration.
 
+use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use std::fmt;
 use std::time::Duration;
@@ -122,6 +123,40 @@ pub(super) fn optional_count<'de, D: Deserializer<'de>, T: TryFrom<u64>, const M
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     count::<D, T, MIN, MAX>(deserializer).map(Some)
+}
+
+/// The same, or `unlimited`.
+pub(super) fn optional_limit<'de, D: Deserializer<'de>, T: TryFrom<u64>, const MIN: u64, const MAX: u64>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    or_unlimited(deserializer, count::<toml::Value, T, MIN, MAX>)
+}
+
+/// A size from `MIN` to `MAX` bytes, or `unlimited`.
+pub(super) fn optional_size<'de, D: Deserializer<'de>, const MIN: u64, const MAX: u64>(
+    deserializer: D,
+) -> Result<Option<u64>, D::Error> {
+    or_unlimited(deserializer, size::<toml::Value, MIN, MAX>)
+}
+
+/// A duration from `MIN` to `MAX` milliseconds, or `unlimited`.
+pub(super) fn optional_duration<'de, D: Deserializer<'de>, const MIN: u64, const MAX: u64>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    or_unlimited(deserializer, duration::<toml::Value, MIN, MAX>)
+}
+
+/// `None` for `unlimited`, else what `read` makes of the value.
+fn or_unlimited<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    read: fn(toml::Value) -> Result<T, toml::de::Error>,
+) -> Result<Option<T>, D::Error> {
+    let value = toml::Value::deserialize(deserializer)?;
+    if value.as_str() == Some("unlimited") {
+        return Ok(None);
+    }
+    let problem = |error: toml::de::Error| format!("{}, or \"unlimited\"", error.message());
+    read(value).map(Some).map_err(|error| de::Error::custom(problem(error)))
 }
 
 /// How often a second something may happen, as the time from one to the next; from once in 1,000 s to 10,000 times a

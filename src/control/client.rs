@@ -11,6 +11,7 @@ use nanorelay_actors::report::{
     DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter, LaneRecord, ReplayRate,
     Resolution, RunFilter, RunRecord, SessionFilter, SessionRecord, TaskFilter, TaskList, TaskVerb,
 };
+use nanorelay_actors::runtime::AgentRecord;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -89,6 +90,17 @@ impl ControlClient {
         let Some(Response::End { .. }) = responses.pop() else { return Err(ClientError::Protocol) };
         let record = |response| match response {
             Response::Lane(record) => Ok(*record),
+            _ => Err(ClientError::Protocol),
+        };
+        responses.into_iter().map(record).collect()
+    }
+
+    /// The host's agents.
+    pub fn agents(&self) -> Result<Vec<AgentRecord>, ClientError> {
+        let mut responses = self.ask(&Request::Agents)?;
+        let Some(Response::End { .. }) = responses.pop() else { return Err(ClientError::Protocol) };
+        let record = |response| match response {
+            Response::Agent(record) => Ok(*record),
             _ => Err(ClientError::Protocol),
         };
         responses.into_iter().map(record).collect()

@@ -8,6 +8,7 @@ use nanorelay_actors::report::{
     DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter, LaneRecord, ReplayRate,
     Resolution, RunFilter, RunRecord, SessionFilter, SessionRecord, TaskFilter, TaskRecord, TaskVerb,
 };
+use nanorelay_actors::runtime::AgentRecord;
 use serde::{Deserialize, Serialize};
 
 /// The longest line of a request, in bytes.
@@ -69,6 +70,8 @@ pub enum Request {
         /// The lane's name.
         lane: String,
     },
+    /// The host's agents: answered by a [`Response::Agent`] each, then [`Response::End`].
+    Agents,
     /// Looks again at a session that cannot be served.
     Release {
         /// Its id.
@@ -170,6 +173,8 @@ pub enum Response {
     Session(Box<SessionRecord>),
     /// One lane.
     Lane(Box<LaneRecord>),
+    /// One agent.
+    Agent(Box<AgentRecord>),
     /// One pause, or limit of a platform.
     Hold(Box<HoldRecord>),
     /// All metrics, in the OpenMetrics text format.

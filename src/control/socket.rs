@@ -19,6 +19,7 @@ use nanorelay_actors::report::{
     DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter, LaneRecord, ReplayRate,
     Resolution, RunFilter, RunRecord, SessionFilter, SessionRecord, TaskFilter, TaskList, TaskVerb,
 };
+use nanorelay_actors::runtime::AgentRecord;
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use slog::Logger;
@@ -65,6 +66,8 @@ pub trait ControlTarget: 'static {
     async fn unblock_lane(&self, session: SessionId, lane: String) -> Result<bool, OperationError>;
     /// All matching sessions.
     async fn sessions(&self, filter: SessionFilter) -> Result<Vec<SessionRecord>, OperationError>;
+    /// The host's agents.
+    async fn agents(&self) -> Vec<AgentRecord>;
     /// Looks again at a session that cannot be served; whether it was one.
     async fn release(&self, session: SessionId) -> Result<bool, OperationError>;
     /// All metrics, in the OpenMetrics text format.
@@ -135,6 +138,9 @@ impl ControlTarget for Relay {
     }
     async fn sessions(&self, filter: SessionFilter) -> Result<Vec<SessionRecord>, OperationError> {
         Relay::sessions(self, filter).await
+    }
+    async fn agents(&self) -> Vec<AgentRecord> {
+        Relay::agents(self).await
     }
     async fn release(&self, session: SessionId) -> Result<bool, OperationError> {
         Relay::release(self, session).await
@@ -337,6 +343,11 @@ async fn perform(request: Request, target: &impl ControlTarget) -> Result<Vec<Re
             let records = target.sessions(filter).await.map_err(words)?;
             let end = Response::End { count: records.len() as u64 };
             records.into_iter().map(|record| Response::Session(Box::new(record))).chain([end]).collect()
+        }
+        Request::Agents => {
+            let records = target.agents().await;
+            let end = Response::End { count: records.len() as u64 };
+            records.into_iter().map(|record| Response::Agent(Box::new(record))).chain([end]).collect()
         }
         Request::Release { session_id } => {
             let session = SessionId::new(&session_id).map_err(|problem| problem.to_string())?;

@@ -22,6 +22,7 @@ mod questions;
 mod reconcile;
 mod red_team;
 mod restart;
+mod runtime;
 mod semantics;
 mod serve;
 mod supervision;

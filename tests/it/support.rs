@@ -1,5 +1,7 @@
 //! What the integration tests share.
 
+pub mod agent_processes;
+pub mod engine;
 pub mod fixture;
 pub mod host;
 pub mod log;

@@ -7,6 +7,7 @@ use nanorelay_actors::clock::{Clock, SystemClock};
 use nanorelay_actors::model::time::Timestamp;
 use nanorelay_actors::relay::Relay;
 use nanorelay_actors::runtime::{AgentRuntime, AgentSession, Running, RuntimeError};
+use nanorelay_actors::settings::Watch;
 use nanorelay_actors::testing::{DataDir, InboundRow, SessionSpec, TestAgent, VirtualClock};
 use serde_json::json;
 use std::sync::{Arc, Mutex};
@@ -211,6 +212,8 @@ async fn a_task_that_becomes_due_while_it_is_looked_at_wakes_too() {
         .collect();
     let mut host = TestHost::new(data.path());
     host.settings.sweep_interval = NEVER;
+    // A folder that is not watched is polled only while its agent runs, which this runtime denies.
+    host.settings.watch = Watch::Auto;
     let alarm = Arc::new(Alarm::default());
     let relay = start_with(&host, &alarm).await;
     settled(&relay).await;

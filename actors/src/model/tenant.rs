@@ -82,8 +82,6 @@ impl Tenants {
             let rules = settings.agent_groups.iter().map(|pattern| (pattern.clone(), Arc::clone(&tenant)));
             tenants.rules.extend(rules);
         }
-        let exactness =
-            |pattern: &str| (!pattern.contains('*'), pattern.chars().filter(|c| *c != '*').count());
         tenants.rules.sort_by(|(a, tenant_a), (b, tenant_b)| {
             exactness(b).cmp(&exactness(a)).then_with(|| tenant_a.name.cmp(&tenant_b.name))
         });
@@ -109,6 +107,15 @@ impl Tenants {
             }),
         }
     }
+}
+
+/// How exact a pattern is, from the least to the most; `None` when it does not fit the text.
+pub fn pattern_exactness(pattern: &str, text: &str) -> Option<(bool, usize)> {
+    matches(pattern, text).then(|| exactness(pattern))
+}
+
+fn exactness(pattern: &str) -> (bool, usize) {
+    (!pattern.contains('*'), pattern.chars().filter(|c| *c != '*').count())
 }
 
 /// Whether `text` is what `pattern` says; `*` stands for any text, also for none.

@@ -15,7 +15,7 @@ use crate::model::ids::{ChannelType, InvalidId, SessionId};
 use crate::model::tenant::Tenants;
 use crate::model::time::Timestamp;
 use crate::registry::{LookAtSessions, RegistryActor};
-use crate::runtime::{AgentRuntime, NoRuntime};
+use crate::runtime::{AgentHost, AgentRuntime, NoRuntime};
 use crate::session::messages::LookReason;
 use crate::settings::{ChannelSettings, OnAmbiguous, Settings};
 use crate::store::central::{Central, CentralSnapshot};
@@ -191,6 +191,7 @@ impl RelayBuilder {
             tenants,
             channels,
             runtime,
+            agent_statuses: Default::default(),
             actions: self.actions,
             action_policy: self.action_policy.unwrap_or_else(|| Arc::new(AllowEveryAction)),
             exits,
@@ -201,9 +202,12 @@ impl RelayBuilder {
             incarnations: Default::default(),
         });
         begin_incarnation(&engine).await?;
+        let attached = engine.runtime.attach(AgentHost::new(&engine)).await;
+        attached.map_err(|error| StartError::Setting(format!("agents: {error}")))?;
         let root = launch(&engine, exit_receiver, in_turn, &at_rest);
         let pruning = actix_rt::spawn(crate::retention::run(Arc::clone(&engine)));
-        Ok(Relay { shared: Arc::new(Shared { engine, root, pruning }) })
+        let caring = actix_rt::spawn(crate::runtime::care::run(Arc::clone(&engine)));
+        Ok(Relay { shared: Arc::new(Shared { engine, root, pruning, caring }) })
     }
 }
 

@@ -24,8 +24,6 @@ const RUNS_MAX: usize = 100;
 /// Most cycles in a row; the next look goes on where they ended. An agent can write any number of pending messages
 /// into its inbox.
 const PAGES_PER_ROUND_MAX: u32 = 20;
-/// An agent that has just started is not judged for this long.
-const START_GRACE: Duration = Duration::from_secs(60);
 
 /// What upkeep found.
 pub(super) struct UpkeepReport {
@@ -116,7 +114,7 @@ pub(super) async fn upkeep(
     let policy = Policy {
         claim_stale_after: settings.claim_stale_after,
         heartbeat_ceiling: settings.heartbeat_ceiling,
-        start_grace: START_GRACE,
+        start_grace: settings.agent_start_grace,
     };
     let decision = staleness::decide(&facts, &policy);
     let statistics = &context.engine.statistics;

@@ -109,6 +109,24 @@ impl Central {
         Ok(statement.execute([session.as_str(), status.as_str()])? > 0)
     }
 
+    /// Says what the containers of several sessions do, at once. Sessions that do not exist are left out.
+    pub fn set_container_statuses(
+        &self,
+        statuses: &[(SessionId, ContainerStatus)],
+    ) -> Result<(), StoreError> {
+        let mut conn = self.connection()?;
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        {
+            let mut statement = tx.prepare_cached(
+                "UPDATE sessions SET container_status = ?2 WHERE id = ?1 AND container_status IS NOT ?2",
+            )?;
+            for (session, status) in statuses {
+                statement.execute([session.as_str(), status.as_str()])?;
+            }
+        }
+        Ok(tx.commit()?)
+    }
+
     /// Says when a session was last active; returns whether it exists.
     pub fn touch_last_active(&self, session: &SessionId, now: Timestamp) -> Result<bool, StoreError> {
         let conn = self.connection()?;

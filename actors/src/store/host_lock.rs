@@ -12,7 +12,16 @@ const LOCK_FILE: &str = "nanorelay.lock";
 /// The right to run on a data directory.
 #[derive(Debug)]
 pub struct HostLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for HostLock {
+    /// Not by closing the file: a process that was forked a moment ago and has not begun its own program yet holds a
+    /// copy of it.
+    fn drop(&mut self) {
+        // The kernel gives it back at the end of the process at the latest.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 /// What came of the wish to run on a data directory.
@@ -48,7 +57,7 @@ impl HostLock {
         file.set_len(0).map_err(failed)?;
         file.rewind().map_err(failed)?;
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
-        Ok(Locked::Acquired(Self { _file: file }))
+        Ok(Locked::Acquired(Self { file }))
     }
 }
 

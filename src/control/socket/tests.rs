@@ -5,6 +5,7 @@ use super::*;
 use nanorelay_actors::inbox::{AttachmentContent, InboxAttachment};
 use nanorelay_actors::model::hold::{Hold, HoldCause, HoldScopeKind};
 use nanorelay_actors::report::{AttemptRecord, DeliveryState};
+use nanorelay_actors::runtime::AgentState;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -93,6 +94,18 @@ impl ControlTarget for Fake {
             waiting: 2,
             updated_at: "2026-04-16T14:37:00Z".to_owned(),
         }])
+    }
+    async fn agents(&self) -> Vec<AgentRecord> {
+        vec![AgentRecord {
+            session_id: "s-1".to_owned(),
+            agent_group_id: "ag".to_owned(),
+            state: AgentState::Running,
+            process_id: Some(7),
+            since: Some("2026-04-16T14:37:00.000Z".to_owned()),
+            not_before: None,
+            failures: 0,
+            reason: None,
+        }]
     }
     async fn release(&self, session: SessionId) -> Result<bool, OperationError> {
         Ok(session.as_str() == "s-1")
@@ -190,6 +203,7 @@ async fn a_client_lists_and_replays() {
         let quarantined = client.sessions(&SessionFilter { quarantined: true }).unwrap();
         assert!(quarantined[0].quarantine_reason.is_some(), "{quarantined:?}");
         assert!(client.sessions(&SessionFilter::default()).unwrap()[0].quarantine_reason.is_none());
+        assert_eq!(client.agents().unwrap()[0].process_id, Some(7));
         assert!(client.release("s-1").unwrap() && !client.release("s-2").unwrap());
         assert!(matches!(client.release("../s"), Err(ClientError::Refused(_))));
         let tasks = client.tasks(&TaskFilter::default()).unwrap();

@@ -37,7 +37,7 @@ impl AgentRuntime for Waker {
     }
 
     async fn is_running(&self, _: &AgentSession) -> Running {
-        if self.is_running.load(Ordering::SeqCst) { Running::Yes } else { Running::No }
+        if self.is_running.load(Ordering::SeqCst) { Running::Yes { since: None } } else { Running::No }
     }
 
     async fn stop(&self, _: &AgentSession, _: &str) -> Result<(), RuntimeError> {
