@@ -4,22 +4,14 @@ use crate::limits::DOCTOR_FINDINGS_MAX;
 use crate::report::{DeliveryFilter, DeliveryState};
 use crate::store::central::{Central, CentralSnapshot, SessionFacts, SessionStatus};
 use crate::store::error::StoreError;
+use crate::store::host_checks;
 use crate::store::ledger::{LEDGER_FILE, LedgerReader};
 use crate::store::open::{InboundAccess, open_inbound, open_outbound};
 use crate::store::session_dir::SessionsRoot;
-use inotify::{Inotify, WatchMask};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
-use std::fs::File;
-use std::io;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// How long an event may take that must come at once.
-const EVENT_WAIT: Duration = Duration::from_secs(2);
 /// Below this, records soon fail.
 const FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
 /// What a host needs besides the sessions that are at work at a time.
@@ -86,16 +78,20 @@ pub fn examine(data_dir: &Path) -> Vec<Finding> {
         Finding::warning("v2.db", format!("{what} is not usable: {why}"), "correct the row")
     }));
     findings.push(free_space(data_dir));
-    findings.extend(ledger(data_dir));
     findings.push(watching(data_dir));
     findings.extend(limits(active as u64));
-    match SessionsRoot::open(data_dir) {
-        Ok(root) => findings.extend(sessions(&root, &snapshot)),
+    findings.extend(match SessionsRoot::open(data_dir) {
+        Ok(root) => sessions(&root, &snapshot),
         Err(error) => {
             let remedy = "make the folder, or give --data the folder that holds it";
-            findings.push(Finding::error("v2-sessions", error.to_string(), remedy));
+            vec![Finding::error("v2-sessions", error.to_string(), remedy)]
         }
-    }
+    });
+    let of_ledger = ledger(data_dir);
+    // What is wrong with a session now says more than what the host has noted.
+    let is_news = |noted: &Finding| !findings.iter().any(|finding| finding.subject == noted.subject);
+    let of_ledger: Vec<Finding> = of_ledger.into_iter().filter(is_news).collect();
+    findings.extend(of_ledger);
     findings
 }
 
@@ -105,19 +101,19 @@ fn active(snapshot: &CentralSnapshot) -> impl Iterator<Item = &SessionFacts> {
 
 fn free_space(data_dir: &Path) -> Finding {
     let subject = "free space";
-    match rustix::fs::statvfs(data_dir) {
-        Ok(found) => {
-            let free = found.f_bavail.saturating_mul(found.f_frsize);
-            let words = format!("{} MiB", free / (1024 * 1024));
-            if free < FREE_BYTES_MIN {
-                let remedy =
-                    "make room: without it nothing can be recorded, and nothing is sent without a record";
-                return Finding::error(subject, words, remedy);
-            }
-            Finding::ok(subject, words)
-        }
-        Err(errno) => Finding::error(subject, errno.to_string(), "check the mount"),
+    match host_checks::free_bytes(data_dir) {
+        Ok(free) if free < FREE_BYTES_MIN => Finding::error(
+            subject,
+            in_mib(free),
+            "make room: without it nothing can be recorded, and nothing is sent without a record",
+        ),
+        Ok(free) => Finding::ok(subject, in_mib(free)),
+        Err(error) => Finding::error(subject, error.to_string(), "check the mount"),
     }
+}
+
+fn in_mib(bytes: u64) -> String {
+    format!("{} MiB", bytes / (1024 * 1024))
 }
 
 fn ledger(data_dir: &Path) -> Vec<Finding> {
@@ -169,7 +165,7 @@ fn examine_ledger(reader: &LedgerReader) -> Result<Vec<Finding>, StoreError> {
 /// Makes a folder beside the sessions, and sees whether a commit in it is heard of.
 fn watching(data_dir: &Path) -> Finding {
     let subject = "file events";
-    match hears_of_commits(data_dir) {
+    match host_checks::hears_of_commits(data_dir) {
         Ok(true) => Finding::ok(subject, "a commit is heard of at once"),
         Ok(false) => Finding::warning(
             subject,
@@ -184,29 +180,9 @@ fn watching(data_dir: &Path) -> Finding {
     }
 }
 
-fn hears_of_commits(data_dir: &Path) -> io::Result<bool> {
-    let folder = data_dir.join(format!(".nanorelay-doctor-{}", std::process::id()));
-    std::fs::create_dir(&folder)?;
-    let heard = hears_of_a_commit_in(&folder);
-    std::fs::remove_dir_all(&folder)?;
-    heard
-}
-
-fn hears_of_a_commit_in(folder: &Path) -> io::Result<bool> {
-    let inotify = Inotify::init()?;
-    inotify.watches().add(folder, WatchMask::DELETE)?;
-    // How SQLite commits: the journal goes.
-    let journal = folder.join("outbound.db-journal");
-    drop(File::create(&journal)?);
-    std::fs::remove_file(&journal)?;
-    let timeout = Timespec::try_from(EVENT_WAIT).map_err(io::Error::other)?;
-    Ok(poll(&mut [PollFd::from_borrowed_fd(inotify.as_fd(), PollFlags::IN)], Some(&timeout))? > 0)
-}
-
 fn limits(active: u64) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let watches = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches");
-    if let Some(watches) = watches.ok().and_then(|text| text.trim().parse::<u64>().ok()) {
+    if let Some(watches) = host_checks::watches_max() {
         let words = format!("{watches} folders can be watched");
         findings.push(if watches > active {
             Finding::ok("fs.inotify.max_user_watches", words)
@@ -215,8 +191,7 @@ fn limits(active: u64) -> Vec<Finding> {
             Finding::warning("fs.inotify.max_user_watches", words, remedy)
         });
     }
-    // None is no limit.
-    if let Some(descriptors) = getrlimit(Resource::Nofile).maximum {
+    if let Some(descriptors) = host_checks::descriptors_max() {
         let words = format!("{descriptors} files can be open");
         findings.push(if descriptors >= DESCRIPTORS_MIN {
             Finding::ok("file descriptors", words)
@@ -313,7 +288,11 @@ mod tests {
         assert_eq!(found(&findings, "file events")[0].finding, "a commit is heard of at once");
         let mut after: Vec<_> =
             std::fs::read_dir(data.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-        after.retain(|path| !before.contains(path));
+        // Readers of a database in WAL mode share these; the last one removes them.
+        let is_of_wal_mode = |path: &std::path::PathBuf| {
+            path.to_string_lossy().ends_with("-wal") || path.to_string_lossy().ends_with("-shm")
+        };
+        after.retain(|path| !before.contains(path) && !is_of_wal_mode(path));
         assert!(after.is_empty(), "{after:?}");
     }
 
