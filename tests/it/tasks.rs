@@ -154,6 +154,15 @@ async fn a_series_goes_on_with_one_run_however_the_last_one_ended() {
 
 #[actix_rt::test]
 async fn a_task_that_pauses_its_own_series_stays_paused() {
+    pauses_its_own_series(true).await;
+}
+
+#[actix_rt::test]
+async fn a_pause_that_is_seen_together_with_the_end_of_the_run_holds() {
+    pauses_its_own_series(false).await;
+}
+
+async fn pauses_its_own_series(is_seen_before_the_end: bool) {
     let data = DataDir::new();
     let agent = session(&data);
     let mut host = TestHost::new(data.path());
@@ -164,7 +173,9 @@ async fn a_task_that_pauses_its_own_series_stays_paused() {
     clock.step_ms(120_000);
     claim(&agent, "task-1", clock.now());
     agent.system(&json!({ "action": "pause_task", "taskId": "task-1" }));
-    host.drain().await;
+    if is_seen_before_the_end {
+        host.drain().await;
+    }
     agent.ack("task-1", "completed");
     for _ in 0..3 {
         host.drain().await;
@@ -173,6 +184,8 @@ async fn a_task_that_pauses_its_own_series_stays_paused() {
     let live: Vec<_> =
         runs(&agent).into_iter().filter(|run| run.status.as_deref() == Some("pending")).collect();
     assert!(live.is_empty(), "nothing runs while it is paused: {live:?}");
+    let told = agent.messages_in().into_iter().filter(|row| row.content.contains("delivery_failed")).count();
+    assert_eq!(told, 0, "there was something to pause");
     agent.system(&json!({ "action": "resume_task", "taskId": "task-1" }));
     for _ in 0..2 {
         host.drain().await;

@@ -133,9 +133,9 @@ impl SessionActor {
             }
             StepKind::Upkeep => {
                 self.todo.upkeep = Upkeep::No;
-                let from = self.upkeep_round.from_rowid;
+                let page = self.upkeep_round.page;
                 let upkeep = async move |context: &StepContext, store: &mut Option<OwnedStore>| {
-                    upkeep::upkeep(context, store, from).await
+                    upkeep::upkeep(context, store, page).await
                 };
                 self.run(step, ctx, upkeep, Self::kept_up);
             }

@@ -26,8 +26,6 @@ pub(super) struct SeenRuns {
     pub claimed: HashMap<MessageId, RunKey>,
     /// Rows that the agent works on, or has done.
     pub begun: HashSet<MessageId>,
-    /// Runs that the agent has just ended.
-    pub acked: usize,
     /// How the runs to be followed have ended.
     results: HashMap<MessageId, RunResult>,
 }
@@ -42,6 +40,37 @@ impl SeenRuns {
         let results = ended.iter().map(|run| (run.id.clone(), result(run))).collect();
         let runs = ended.iter().map(|run| inbound::series_run(conn, run)).collect::<Result<_, _>>()?;
         Ok(Self { to_plan: RunsToPlan { ended: runs, overdue: Vec::new() }, results, ..Self::default() })
+    }
+
+    /// The rows of the runs that are to be followed.
+    pub fn ended_rows(&self) -> Vec<MessageId> {
+        self.to_plan.ended.iter().map(|run| run.id.clone()).collect()
+    }
+
+    /// Adds the recurring runs that end with these acknowledgements, at most `limit` with those that have ended before;
+    /// the other acknowledgements are left for the next cycle. Says whether there are any.
+    pub fn follow_acked(
+        &mut self,
+        conn: &Connection,
+        acks: &mut Vec<Ack>,
+        limit: usize,
+    ) -> Result<bool, StoreError> {
+        let ids: Vec<MessageId> = acks.iter().map(|ack| ack.message_id.clone()).collect();
+        let mut runs = inbound::pending_recurring(conn, &ids)?;
+        let left = runs.split_off(limit.saturating_sub(self.to_plan.ended.len()).min(runs.len()));
+        let left: HashSet<MessageId> = left.into_iter().map(|run| run.id).collect();
+        acks.retain(|ack| !left.contains(&ack.message_id));
+        for run in &runs {
+            self.to_plan.ended.push(inbound::series_run(conn, run)?);
+        }
+        Ok(!left.is_empty())
+    }
+
+    /// Gives runs the times for which they were planned.
+    pub fn restore_planned_times(&mut self, planned: &HashMap<MessageId, Timestamp>) {
+        for run in &mut self.to_plan.ended {
+            run.scheduled = planned.get(&run.id).copied().or(run.scheduled);
+        }
     }
 
     /// Takes note of what the agent says: claims, acknowledgements of pending rows, and those of the ended runs.
@@ -74,7 +103,6 @@ impl SeenRuns {
             let Some(status) = ack.status.settled_status() else { continue };
             let result = if status == "failed" { RunResult::Failed } else { RunResult::Ok };
             let at = ack.status_changed.unwrap_or(now);
-            self.acked += 1;
             self.events.push(RunEvent::Ended { run, at, result, detail: word(&ack.status) });
         }
         for run in &self.to_plan.ended {

@@ -9,7 +9,7 @@ use crate::model::staleness::{self, AgentState, Claim, ClaimReset, Facts, Policy
 use crate::model::time::Timestamp;
 use crate::runtime::AgentSession;
 use crate::store::error::StoreError;
-use crate::store::inbound;
+use crate::store::inbound::{self, DueWork};
 use crate::store::ledger::RestMark;
 use crate::store::outbound::{self, Ack};
 use crate::store::session_dir::FileIdentity;
@@ -29,32 +29,43 @@ const PAGES_PER_ROUND_MAX: u32 = 20;
 pub(super) struct UpkeepReport {
     /// When the session's next task is due.
     pub next_task_due: Option<Timestamp>,
-    /// Where the next cycle goes on in the pending messages, when there are more than one deals with.
-    pub next_page: Option<i64>,
+    /// Where the next cycle goes on, when there is more than one deals with.
+    pub next_page: Option<UpkeepPage>,
     /// Whether runs of series have ended that this cycle has not dealt with.
     pub more_runs: bool,
     /// What of a session at rest this step knows, when there was nothing to do.
     pub resting: Option<RestMark>,
 }
 
+/// Which of a session's rows one cycle of upkeep deals with: those above these rowids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct UpkeepPage {
+    messages: i64,
+    overdue: i64,
+}
+
+impl UpkeepPage {
+    const FIRST: Self = Self { messages: i64::MIN, overdue: i64::MIN };
+}
+
 /// How far upkeep has come in a session's pending messages.
 #[derive(Debug)]
 pub(super) struct UpkeepRound {
-    /// Messages above this rowid are next.
-    pub from_rowid: i64,
+    /// Where it goes on.
+    pub page: UpkeepPage,
     cycles: u32,
 }
 
 impl Default for UpkeepRound {
     fn default() -> Self {
-        Self { from_rowid: i64::MIN, cycles: 0 }
+        Self { page: UpkeepPage::FIRST, cycles: 0 }
     }
 }
 
 impl UpkeepRound {
     /// Takes note of a cycle; says whether another one follows at once.
-    pub fn goes_on(&mut self, next_page: Option<i64>, more_runs: bool) -> bool {
-        self.from_rowid = next_page.unwrap_or(i64::MIN);
+    pub fn goes_on(&mut self, next_page: Option<UpkeepPage>, more_runs: bool) -> bool {
+        self.page = next_page.unwrap_or(UpkeepPage::FIRST);
         self.cycles += 1;
         let goes_on = (next_page.is_some() || more_runs) && self.cycles < PAGES_PER_ROUND_MAX;
         if !goes_on {
@@ -70,9 +81,10 @@ struct Seen {
     runs: SeenRuns,
     heartbeat: Option<Timestamp>,
     declared_tool_timeout: Option<Duration>,
-    due_count: usize,
-    next_due: Option<Timestamp>,
+    /// What is due and not begun, and what will be.
+    due: DueWork,
     next_page: Option<i64>,
+    next_overdue: Option<i64>,
     more_runs: bool,
     /// `inbound.db` before the look.
     inbox: Option<FileIdentity>,
@@ -84,18 +96,17 @@ struct Seen {
 pub(super) async fn upkeep(
     context: &StepContext,
     store: &mut Option<OwnedStore>,
-    from_rowid: i64,
+    page: UpkeepPage,
 ) -> Result<UpkeepReport, StepError> {
     let now = context.engine.now();
-    let seen = context.with_store(store, move |store, context| look(store, context, from_rowid, now)).await?;
-    let next_page = seen.next_page;
-    // The runs that end now are followed by the next ones in the next cycle.
-    let mut more_runs = seen.more_runs || seen.runs.acked > 0;
+    let seen = context.with_store(store, move |store, context| look(store, context, page, now)).await?;
+    let next_page = seen.next_page();
+    let mut more_runs = seen.more_runs;
     let resting = seen.asks_for_nothing(now).then_some(RestMark {
         outbound: None,
         inbound: seen.inbox,
         heartbeat: seen.heartbeat,
-        due_at: seen.next_due,
+        due_at: seen.due.next.at,
         tasks: seen.tasks,
     });
     let agent = agent_state(context).await;
@@ -107,8 +118,8 @@ pub(super) async fn upkeep(
         claims: seen.claims.iter().map(claim).collect(),
         declared_tool_timeout: seen.declared_tool_timeout,
         agent,
-        // A claimed message is still pending, but somebody works on it. A missed run that is left out is not due.
-        has_due_work: seen.due_count > seen.claims.len() + moved_ahead,
+        // A missed run that is left out is not due. Whether one is, the last page tells.
+        has_due_work: seen.due.count > moved_ahead && seen.next_overdue.is_none(),
     };
     let settings = &context.engine.settings;
     let policy = Policy {
@@ -129,7 +140,7 @@ pub(super) async fn upkeep(
     runs::record(context, events, now).await?;
     let has_nothing_to_write = seen.acks.is_empty() && stale.is_empty();
     let next_due = if has_nothing_to_write && planned == PlannedRuns::default() {
-        seen.next_due
+        seen.due.next.at
     } else {
         let acks = seen.acks;
         let counts = [
@@ -164,7 +175,7 @@ fn claim(ack: &Ack) -> Claim {
 fn look(
     store: &mut SessionStore,
     context: &StepContext,
-    from_rowid: i64,
+    page: UpkeepPage,
     now: Timestamp,
 ) -> Result<Seen, StoreError> {
     let heartbeat = store.directory()?.heartbeat()?;
@@ -175,7 +186,7 @@ fn look(
         Err(error) => return Err(error),
     }
     let inbox = store.inbox_identity()?;
-    let found = look_at_inbox(store, inbox, from_rowid, now)?;
+    let found = look_at_inbox(store, inbox, page.messages)?;
     let tasks = found.as_ref().map_or(0, |(_, seen)| seen.tasks);
     context.engine.tasks.set(&context.group, &context.session, tasks);
     let Some((live, seen)) = found else {
@@ -186,7 +197,7 @@ fn look(
         });
     };
     let mut seen = Seen { heartbeat, inbox, ..seen };
-    let ended: Vec<MessageId> = seen.runs.to_plan.ended.iter().map(|run| run.id.clone()).collect();
+    let ended = seen.runs.ended_rows();
     let mut acks_of_ended = Vec::new();
     match store.outbound() {
         Ok(outbox) => {
@@ -208,20 +219,24 @@ fn look(
         seen.claims.retain(|claim| pending.contains(&claim.message_id));
     }
     let reader = &context.engine.ledger_reader;
-    seen.runs.see(
-        store.inbound()?,
-        reader,
-        &context.session,
-        (&seen.claims, &seen.acks, &acks_of_ended),
-        now,
-    )?;
-    seen.runs.to_plan.overdue =
-        inbound::overdue_recurring(store.inbound()?, &seen.runs.begun, RUNS_MAX, now)?;
-    if seen.claims.is_empty() {
-        return Ok(seen);
+    let inbox = store.inbound()?;
+    seen.runs.see(inbox, reader, &context.session, (&seen.claims, &seen.acks, &acks_of_ended), now)?;
+    // A series has its next run in the transaction in which the last one ends: an action never finds none.
+    let left = seen.runs.follow_acked(inbox, &mut seen.acks, RUNS_MAX)?;
+    seen.more_runs |= left;
+    let overdue = inbound::overdue_recurring(inbox, &seen.runs.begun, page.overdue, RUNS_MAX, now)?;
+    seen.runs.to_plan.overdue = overdue.runs;
+    seen.next_overdue = overdue.next;
+    if !seen.claims.is_empty() || !seen.runs.to_plan.ended.is_empty() {
+        let reset = reader.reset_claims(&context.session)?;
+        seen.claims.retain(|claim| reset.get(claim.message_id.as_str()) != Some(&claimed_at(claim)));
+        // A reset has put the time of the next try in the place of the planned one.
+        let moved: Vec<MessageId> =
+            seen.runs.ended_rows().into_iter().filter(|id| reset.contains_key(id.as_str())).collect();
+        seen.runs.restore_planned_times(&reader.planned_times(&context.session, &moved)?);
     }
-    let reset = context.engine.ledger_reader.reset_claims(&context.session)?;
-    seen.claims.retain(|claim| reset.get(claim.message_id.as_str()) != Some(&claimed_at(claim)));
+    let begun = seen.claims.iter().chain(&seen.acks).map(|ack| ack.message_id.clone()).collect();
+    seen.due = inbound::due_work(inbox, &begun, now)?;
     Ok(seen)
 }
 
@@ -230,7 +245,6 @@ fn look_at_inbox(
     store: &mut SessionStore,
     before: Option<FileIdentity>,
     from_rowid: i64,
-    now: Timestamp,
 ) -> Result<Option<(Vec<MessageId>, Seen)>, StoreError> {
     let snapshot = store.inbound()?.unchecked_transaction()?;
     if inbound::is_quiet(&snapshot)? {
@@ -243,8 +257,6 @@ fn look_at_inbox(
     let seen = Seen {
         more_runs: ended_runs.len() == RUNS_MAX,
         runs: SeenRuns::ended(&snapshot, &ended_runs)?,
-        due_count: inbound::due_count(&snapshot, now)?,
-        next_due: inbound::next_due(&snapshot, now)?.at,
         next_page: live.more.then_some(live.after_rowid),
         tasks: inbound::count_live_tasks(&snapshot)?,
         ..Seen::nothing(None)
@@ -278,20 +290,27 @@ impl Seen {
             runs: SeenRuns::default(),
             heartbeat,
             declared_tool_timeout: None,
-            due_count: 0,
-            next_due: None,
+            due: DueWork::default(),
             next_page: None,
+            next_overdue: None,
             more_runs: false,
             inbox: None,
             tasks: 0,
         }
     }
 
+    fn next_page(&self) -> Option<UpkeepPage> {
+        // What there is no more of is left out of the pages that follow.
+        let above = |rowid: Option<i64>| rowid.unwrap_or(i64::MAX);
+        (self.next_page.is_some() || self.next_overdue.is_some())
+            .then(|| UpkeepPage { messages: above(self.next_page), overdue: above(self.next_overdue) })
+    }
+
     /// Whether there is nothing to do before something changes, which will show, or the next task is due.
     fn asks_for_nothing(&self, now: Timestamp) -> bool {
         let is_done = self.acks.is_empty() && self.claims.is_empty() && self.runs.to_plan.is_empty();
         let is_firm = self.inbox.is_none_or(|inbox| inbox.is_firm(now));
-        is_done && self.due_count == 0 && self.next_page.is_none() && is_firm
+        is_done && self.due.count == 0 && self.next_page().is_none() && is_firm
     }
 }
 

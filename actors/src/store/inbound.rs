@@ -15,16 +15,17 @@ mod task_list;
 mod tasks;
 
 pub use claims::{LivePage, apply_ack, live_ids, pending_among, reset_claim};
-pub use due::{NextDue, due_count, is_quiet, next_due};
+pub use due::{DueWork, NextDue, due_work, is_quiet, next_due};
 pub use projection::{
     DeliveredPage, DeliveredRow, ProjectedStatus, Projection, delivered_among, delivered_page,
     delivered_status, project,
 };
 pub use recurrence::{
     NewRun, NextRun, RecurringRun, RunStatus, clear_recurrence, completed_recurring, insert_next_run,
+    pending_recurring,
 };
 pub use routing::{last_peer_session, reply_source, write_destinations, write_session_routing};
-pub use runs::{move_missed_run, overdue_recurring, runs_among, series_run};
+pub use runs::{OverduePage, move_missed_run, overdue_recurring, runs_among, series_run};
 pub use schema::{create_schema, create_tables, needs_upgrade, upgrade};
 pub use task_list::{TaskRow, live_tasks, run_series_now};
 pub use tasks::{

@@ -219,7 +219,9 @@ impl World {
         let ended = inbound::completed_recurring(&session.inbox, 100).unwrap();
         let to_plan = RunsToPlan {
             ended: ended.iter().map(|run| inbound::series_run(&session.inbox, run).unwrap()).collect(),
-            overdue: inbound::overdue_recurring(&session.inbox, &session.begun, 100, now).unwrap(),
+            overdue: inbound::overdue_recurring(&session.inbox, &session.begun, i64::MIN, 100, now)
+                .unwrap()
+                .runs,
         };
         let defaults = SeriesDefaults { zone: TimeZone::UTC, missed: MissedPolicy::default() };
         let PlannedRuns { following, moved } = to_plan.plan(now, &defaults);

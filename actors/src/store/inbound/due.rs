@@ -1,9 +1,11 @@
 //! When an agent has something to do.
 
+use crate::model::ids::MessageId;
 use crate::model::time::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::sql::{Cell, bounded, cell, prepare_either};
 use rusqlite::Connection;
+use std::collections::HashSet;
 
 /// The earliest planned work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct NextDue {
 const WAKING: &str = concat!(
     "SELECT ",
     bounded!("process_after"),
+    ", ",
+    bounded!("id"),
     " FROM messages_in
      WHERE status IN ('pending','paused') AND status = 'pending' AND trigger = 1 AND kind <> 'system'"
 );
@@ -26,6 +30,8 @@ const WAKING: &str = concat!(
 const WAKING_SEED: &str = concat!(
     "SELECT ",
     bounded!("process_after"),
+    ", ",
+    bounded!("id"),
     " FROM messages_in
      WHERE status IN ('pending','paused') AND status = 'pending' AND kind <> 'system'"
 );
@@ -47,10 +53,17 @@ enum Due {
     Never,
 }
 
-fn each_waking(conn: &Connection, mut see: impl FnMut(Due)) -> Result<(), StoreError> {
+fn each_waking(
+    conn: &Connection,
+    begun: &HashSet<MessageId>,
+    mut see: impl FnMut(Due),
+) -> Result<(), StoreError> {
     let mut statement = prepare_either(conn, WAKING, WAKING_SEED)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
+        if !begun.is_empty() && cell(row, 1)?.text().is_some_and(|id| is_among(begun, id)) {
+            continue;
+        }
         see(match cell(row, 0)? {
             Cell::Null => Due::Now,
             Cell::Text(text) => Timestamp::parse(text).map_or(Due::Never, Due::At),
@@ -60,29 +73,37 @@ fn each_waking(conn: &Connection, mut see: impl FnMut(Due)) -> Result<(), StoreE
     Ok(())
 }
 
-/// When the earliest of the messages is due that wait for their time at `now`. Those that are due already are
-/// counted by [`due_count`] only.
-pub fn next_due(conn: &Connection, now: Timestamp) -> Result<NextDue, StoreError> {
-    let mut next = NextDue::default();
-    each_waking(conn, |due| match due {
-        Due::Now => {}
-        Due::At(at) if at <= now => {}
-        Due::At(at) => next.at = Some(next.at.map_or(at, |earliest| earliest.min(at))),
-        Due::Never => next.unparseable += 1,
-    })?;
-    Ok(next)
+fn is_among(begun: &HashSet<MessageId>, id: &str) -> bool {
+    MessageId::new(id).is_ok_and(|id| begun.contains(&id))
 }
 
-/// How many messages are due and would wake the agent.
-pub fn due_count(conn: &Connection, now: Timestamp) -> Result<usize, StoreError> {
-    let mut count = 0;
-    each_waking(conn, |due| {
-        let is_due = match due {
-            Due::Now => true,
-            Due::At(at) => at <= now,
-            Due::Never => false,
-        };
-        count += usize::from(is_due);
+/// When the earliest of the messages is due that wait for their time at `now`. Those that are due already are
+/// counted by [`due_work`] only.
+pub fn next_due(conn: &Connection, now: Timestamp) -> Result<NextDue, StoreError> {
+    Ok(due_work(conn, &HashSet::new(), now)?.next)
+}
+
+/// What is due and what will be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DueWork {
+    /// How many messages are due and would wake the agent.
+    pub count: usize,
+    /// What lies ahead.
+    pub next: NextDue,
+}
+
+/// What would wake the agent, those of `begun` left out: somebody works on them, or has done so.
+pub fn due_work(
+    conn: &Connection,
+    begun: &HashSet<MessageId>,
+    now: Timestamp,
+) -> Result<DueWork, StoreError> {
+    let mut work = DueWork::default();
+    each_waking(conn, begun, |due| match due {
+        Due::Now => work.count += 1,
+        Due::At(at) if at <= now => work.count += 1,
+        Due::At(at) => work.next.at = Some(work.next.at.map_or(at, |earliest| earliest.min(at))),
+        Due::Never => work.next.unparseable += 1,
     })?;
-    Ok(count)
+    Ok(work)
 }

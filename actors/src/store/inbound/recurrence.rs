@@ -5,7 +5,7 @@ use crate::model::ids::MessageId;
 use crate::model::time::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::sql::{bounded, cell, prepare_either, sql_limit};
-use rusqlite::{Connection, Row, Transaction, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,10 +66,10 @@ pub enum NextRun {
     SeriesEnded,
 }
 
-/// Finished runs with a recurrence; `series` is the text of the last column. Rows whose id or expression is unusable
-/// are left out here, so that they take no place within the limit.
-macro_rules! finished_runs {
-    ($series:expr) => {
+/// Runs with a recurrence; `series` is the text of the last column. Rows whose id or expression is unusable are left out
+/// here, so that they take no place within a limit.
+macro_rules! recurring_runs {
+    ($series:expr, $which:literal) => {
         concat!(
             "SELECT id, ",
             bounded!("kind"),
@@ -85,12 +85,34 @@ macro_rules! finished_runs {
             bounded!("thread_id"),
             ", ",
             $series,
-            " FROM messages_in WHERE recurrence IS NOT NULL AND status IN ('completed','failed')
+            " FROM messages_in WHERE recurrence IS NOT NULL
                 AND typeof(id) = 'text' AND octet_length(id) BETWEEN 1 AND 1024
-                AND typeof(recurrence) = 'text' AND octet_length(recurrence) <= 1024
-              ORDER BY rowid LIMIT ?1"
+                AND typeof(recurrence) = 'text' AND octet_length(recurrence) <= 1024 AND ",
+            $which
         )
     };
+}
+
+macro_rules! finished {
+    ($series:expr) => {
+        recurring_runs!($series, "status IN ('completed','failed') ORDER BY rowid LIMIT ?1")
+    };
+}
+
+macro_rules! pending {
+    ($series:expr) => {
+        recurring_runs!($series, "status = 'pending' AND id = ?1")
+    };
+}
+
+/// Those of `ids` that are pending runs with a recurrence. How they end is not known here.
+pub fn pending_recurring(conn: &Connection, ids: &[MessageId]) -> Result<Vec<RecurringRun>, StoreError> {
+    let mut statement = prepare_either(conn, pending!(bounded!("series_id")), pending!("NULL"))?;
+    let mut runs = Vec::new();
+    for id in ids {
+        runs.extend(statement.query_row([id.as_str()], read_run).optional()?.flatten());
+    }
+    Ok(runs)
 }
 
 /// At most `limit` finished runs that have a recurrence and no successor yet, the oldest first.
@@ -98,7 +120,7 @@ macro_rules! finished_runs {
 /// Every one must end in [`insert_next_run`] or [`clear_recurrence`], or it is found again.
 pub fn completed_recurring(conn: &Connection, limit: usize) -> Result<Vec<RecurringRun>, StoreError> {
     // In files of the seed every task is a series of its own.
-    let mut statement = prepare_either(conn, finished_runs!(bounded!("series_id")), finished_runs!("NULL"))?;
+    let mut statement = prepare_either(conn, finished!(bounded!("series_id")), finished!("NULL"))?;
     let runs = statement.query_map([sql_limit(limit)], read_run)?.collect::<Result<Vec<_>, _>>()?;
     Ok(runs.into_iter().flatten().collect())
 }

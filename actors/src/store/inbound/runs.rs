@@ -27,9 +27,10 @@ const RECURRING: &str = concat!(
     bounded!("process_after"),
     ", ",
     bounded!("recurrence"),
-    ", CASE WHEN typeof(content) = 'text' AND octet_length(content) <= 4194304 THEN content END
+    ", CASE WHEN typeof(content) = 'text' AND octet_length(content) <= 4194304 THEN content END, rowid
      FROM messages_in WHERE status IN ('pending','paused') AND status = 'pending' AND recurrence IS NOT NULL
-       AND coalesce(tries, 0) = 0 AND typeof(id) = 'text' AND octet_length(id) BETWEEN 1 AND 1024"
+       AND coalesce(tries, 0) = 0 AND typeof(id) = 'text' AND octet_length(id) BETWEEN 1 AND 1024
+       AND rowid > ?1 ORDER BY rowid"
 );
 
 /// Those of `ids` that are runs, with their place in their series.
@@ -51,20 +52,33 @@ fn read_key(row: &Row<'_>) -> rusqlite::Result<Option<RunKey>> {
     Ok(Some(RunKey { run_id, series_id, scheduled }))
 }
 
-/// At most `limit` recurring runs that were due before `now`, those of `begun` left out.
+/// A page of recurring runs that were due before `now`.
+#[derive(Debug, Default)]
+pub struct OverduePage {
+    /// The runs.
+    pub runs: Vec<SeriesRun>,
+    /// Where the next page begins; `None` when there is none.
+    pub next: Option<i64>,
+}
+
+/// At most `limit` recurring runs above `after_rowid` that were due before `now`, those of `begun` left out. Start with
+/// [`i64::MIN`].
 pub fn overdue_recurring(
     conn: &Connection,
     begun: &HashSet<MessageId>,
+    after_rowid: i64,
     limit: usize,
     now: Timestamp,
-) -> Result<Vec<SeriesRun>, StoreError> {
+) -> Result<OverduePage, StoreError> {
     let mut statement = conn.prepare_cached(RECURRING)?;
-    let mut rows = statement.query([])?;
+    let mut rows = statement.query([after_rowid])?;
     let mut overdue = Vec::new();
+    let mut last = after_rowid;
     while let Some(row) = rows.next()? {
         if overdue.len() >= limit {
-            break;
+            return Ok(OverduePage { runs: overdue, next: Some(last) });
         }
+        last = row.get(5)?;
         let Some(RunKey { run_id: id, series_id, scheduled }) = read_key(row)? else { continue };
         if scheduled.is_none_or(|scheduled| scheduled >= now) || begun.contains(&id) {
             continue;
@@ -74,7 +88,7 @@ pub fn overdue_recurring(
         let options = options.unwrap_or_default();
         overdue.push(SeriesRun { id, series_id, recurrence, scheduled, last_planned: None, options });
     }
-    Ok(overdue)
+    Ok(OverduePage { runs: overdue, next: None })
 }
 
 /// A finished run as the planner takes it.
@@ -149,8 +163,8 @@ mod tests {
             change(&conn, |tx| insert_task(tx, &task(name, process_after, recurrence), at(NOW)));
         }
         conn.execute("UPDATE messages_in SET status = 'paused' WHERE id = 'paused'", []).unwrap();
-        let found = overdue_recurring(&conn, &HashSet::from([id("begun")]), 10, at(NOW)).unwrap();
-        let [late] = found.as_slice() else { panic!("one run: {found:?}") };
+        let found = overdue_recurring(&conn, &HashSet::from([id("begun")]), i64::MIN, 10, at(NOW)).unwrap();
+        let [late] = found.runs.as_slice() else { panic!("one run: {found:?}") };
         assert_eq!((late.id.as_str(), late.scheduled), ("late", Some(at("2026-11-22 09:00:00"))));
         assert_eq!(late.options.timezone.as_deref(), Some("Asia/Tokyo"));
         assert!(change(&conn, |tx| move_missed_run(tx, late, at("2026-11-22 11:00:00"))));

@@ -263,7 +263,7 @@ fn times_are_compared_as_instants_in_all_three_forms() {
             seed_row(&conn, "a", 2);
             conn.execute("UPDATE messages_in SET process_after = ?1", [process_after]).unwrap();
             let next = next_due(&conn, NOW).unwrap();
-            (due_count(&conn, NOW).unwrap(), next.at.is_some(), next.unparseable)
+            (due_work(&conn, &Default::default(), NOW).unwrap().count, next.at.is_some(), next.unparseable)
         };
         // Now is 2026-11-22 07:47:15.501 UTC. As text, the second would be late and the fourth early.
         assert_eq!(due_after("2026-11-22 07:47:15"), (1, false, 0));
@@ -290,9 +290,9 @@ fn only_what_somebody_will_take_is_due() {
     let waits = NewInbound { process_after: Some(later), ..message("later") };
     change(&conn, |tx| insert_message(tx, &waits, NOW));
     conn.execute("UPDATE messages_in SET status = 'completed' WHERE id = 'm0'", []).unwrap();
-    assert_eq!(due_count(&conn, NOW).unwrap(), 2);
+    assert_eq!(due_work(&conn, &Default::default(), NOW).unwrap().count, 2);
     assert_eq!(next_due(&conn, NOW).unwrap(), NextDue { at: Some(later), unparseable: 0 });
-    assert_eq!(due_count(&conn, later).unwrap(), 3);
+    assert_eq!(due_work(&conn, &Default::default(), later).unwrap().count, 3);
     assert_eq!(next_due(&conn, later).unwrap().at, None, "what is due is not planned any more");
 }
 

@@ -12,7 +12,7 @@ use crate::report::{RunFilter, RunRecord, RunResult};
 use crate::store::error::StoreError;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// The longest detail that is kept, in bytes.
 const DETAIL_BYTES_MAX: usize = 500;
@@ -261,6 +261,27 @@ impl LedgerReader {
                 }
             }
             Ok(begun)
+        })
+    }
+
+    /// For which time the runs of rows were planned that have begun, whatever became of their rows since.
+    pub fn planned_times(
+        &self,
+        session: &SessionId,
+        rows: &[MessageId],
+    ) -> Result<HashMap<MessageId, Timestamp>, StoreError> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT min(scheduled_at) FROM task_runs
+                 WHERE session_id = ?1 AND run_id = ?2 AND started_at IS NOT NULL",
+            )?;
+            let mut planned = HashMap::new();
+            for row in rows {
+                let at: Option<i64> =
+                    statement.query_row(params![session.as_str(), row.as_str()], |found| found.get(0))?;
+                planned.extend(at.map(|at| (row.clone(), Timestamp::from_ms(at))));
+            }
+            Ok(planned)
         })
     }
 
