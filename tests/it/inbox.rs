@@ -8,9 +8,9 @@ use nanorelay_actors::inbox::{
     AttachmentContent, EnqueueError, Enqueued, InboxAttachment, InboxMessage, MessageOrigin,
 };
 use nanorelay_actors::limits::Limits;
-use nanorelay_actors::model::ids::SessionId;
+use nanorelay_actors::model::ids::{AgentGroupId, ChannelType, PlatformId, SessionId};
 use nanorelay_actors::model::time::Timestamp;
-use nanorelay_actors::relay::{Relay, StoppedHost};
+use nanorelay_actors::relay::{ReadySession, Relay, SessionRequest, StoppedHost};
 use nanorelay_actors::testing::{DataDir, InboundRow, SessionSpec, TestAgent};
 use serde_json::{Value, json};
 use std::fs;
@@ -265,6 +265,46 @@ async fn a_session_in_trouble_says_so_and_takes_the_message_later() {
     assert!(send(&relay, InboxMessage::text("hello").id("m-1")).await.unwrap().is_new);
     relay.shutdown(SHUTDOWN_DEADLINE).await;
     assert_eq!(agent.messages_in().len(), 1);
+}
+
+#[actix_rt::test]
+async fn many_calls_that_make_one_session_find_the_same_one() {
+    const CALLS: usize = 16;
+    let data = DataDir::new();
+    data.agent_group("ag-main");
+    let request = |chat: &str| {
+        let chat = PlatformId::new(chat).unwrap();
+        let group = AgentGroupId::new("ag-main").unwrap();
+        SessionRequest::new(group).chat(ChannelType::new("slack").unwrap(), chat).add_chat()
+    };
+    let assert_one = |made: Vec<ReadySession>| {
+        assert_eq!(made.iter().filter(|session| session.is_new).count(), 1, "{made:?}");
+        assert!(made.iter().all(|session| session.session_id == made[0].session_id), "{made:?}");
+        data.agent(&made[0].session_id)
+    };
+    let relay = TestHost::new(data.path()).start().await;
+    for chat in ["slack:C1", "slack:C2", "slack:C3"] {
+        let calls = (0..CALLS).map(|_| {
+            let (relay, request) = (relay.clone(), request(chat));
+            actix_rt::spawn(async move { relay.create_session(request).await.unwrap() })
+        });
+        let mut made = Vec::new();
+        for call in calls.collect::<Vec<_>>() {
+            made.push(call.await.unwrap());
+        }
+        let agent = assert_one(made);
+        let message = InboxMessage::text("hello");
+        assert!(relay.enqueue(id(agent.session_id()), message).await.unwrap().is_new);
+        assert_can_be_taken_over(&agent);
+    }
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
+    let stopped = StoppedHost::open(data.path()).unwrap();
+    let made = std::thread::scope(|scope| {
+        let call = || stopped.create_session(&request("slack:C4")).unwrap();
+        let calls: Vec<_> = (0..CALLS).map(|_| scope.spawn(call)).collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    assert_can_be_taken_over(&assert_one(made));
 }
 
 #[actix_rt::test]
