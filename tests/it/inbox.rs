@@ -12,9 +12,11 @@ use nanorelay_actors::model::ids::{AgentGroupId, ChannelType, PlatformId, Sessio
 use nanorelay_actors::model::time::Timestamp;
 use nanorelay_actors::relay::{ReadySession, Relay, SessionRequest, StoppedHost};
 use nanorelay_actors::testing::{DataDir, InboundRow, SessionSpec, TestAgent};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -265,6 +267,36 @@ async fn a_session_in_trouble_says_so_and_takes_the_message_later() {
     assert!(send(&relay, InboxMessage::text("hello").id("m-1")).await.unwrap().is_new);
     relay.shutdown(SHUTDOWN_DEADLINE).await;
     assert_eq!(agent.messages_in().len(), 1);
+}
+
+/// Lets every such statement fail, as a full disk would.
+fn refuse(database: &Path, statement: &str) -> Connection {
+    let connection = Connection::open(database).unwrap();
+    connection.busy_timeout(Duration::from_secs(20)).unwrap();
+    let sql =
+        format!("CREATE TRIGGER refused {statement} BEGIN SELECT RAISE(ABORT, 'the disk is full'); END");
+    connection.execute_batch(&sql).unwrap();
+    connection
+}
+
+#[actix_rt::test]
+async fn a_stopped_host_has_sent_what_is_written_whatever_else_fails() {
+    let data = DataDir::new();
+    let agent = session(&data);
+    TestHost::new(data.path()).drain().await;
+    let central = refuse(&data.path().join("v2.db"), "BEFORE UPDATE ON sessions");
+    let ledger = refuse(&data.path().join("nanorelay.db"), "BEFORE DELETE ON inbox_files");
+    let stopped = StoppedHost::open(data.path()).unwrap();
+    let message = InboxMessage::text("see").attach("a.txt", *b"whole");
+    let sent = stopped.enqueue(&id("sess-a"), message, &Limits::default()).unwrap();
+    assert!(sent.is_new);
+    drop(stopped);
+    for database in [central, ledger] {
+        database.execute_batch("DROP TRIGGER refused").unwrap();
+    }
+    TestHost::new(data.path()).drain().await;
+    assert_eq!(agent.messages_in().len(), 1);
+    assert_eq!(names(&agent, &format!("inbox/{}", sent.message_id)), ["a.txt"]);
 }
 
 #[actix_rt::test]
