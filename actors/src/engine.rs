@@ -129,6 +129,8 @@ pub struct SessionPermits {
     pub activation: Arc<Semaphore>,
     /// See [`IDLE_HANDLES_MAX`].
     pub idle_handles: Arc<Semaphore>,
+    /// One session is made at a time: two calls may be about the same one.
+    pub creation: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Default for SessionPermits {
@@ -136,6 +138,7 @@ impl Default for SessionPermits {
         Self {
             activation: Arc::new(Semaphore::new(ACTIVATIONS_MAX)),
             idle_handles: Arc::new(Semaphore::new(IDLE_HANDLES_MAX)),
+            creation: Arc::default(),
         }
     }
 }

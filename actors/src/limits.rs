@@ -46,6 +46,8 @@ pub const ARRIVALS_WAITING_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub const ARRIVALS_PER_TRANSACTION_MAX: usize = 256;
 /// Content and attachments above which a message is the last one of its transaction, in bytes.
 pub const ARRIVAL_BATCH_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Attachments with which a message is the last one of its transaction. All of them are open at the same time.
+pub const ARRIVAL_BATCH_FILES_MAX: usize = 64;
 /// The least time between two wakes of one session's agent because its messages failed.
 pub const FAILURE_WAKE_INTERVAL: Duration = Duration::from_secs(300);
 /// How old a session's `last_active` may get while messages arrive.

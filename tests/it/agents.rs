@@ -4,7 +4,9 @@ use crate::support::host::TestHost;
 use crate::support::takeover::{assert_can_be_taken_over, assert_seqs_unique};
 use crate::support::wait::{record, settled, until};
 use nanorelay_actors::report::{DeliveryState, DrainReport};
+use nanorelay_actors::testing::fault::{Fault, Operation};
 use nanorelay_actors::testing::{DataDir, InboundRow, RowSpec, SessionSpec, TestAgent};
+use rustix::io::Errno;
 use serde_json::{Value, json};
 use std::fs;
 use std::time::Duration;
@@ -161,6 +163,27 @@ async fn files_are_copied_to_where_the_other_agent_finds_them() {
         assert_eq!(fs::read(peer.folder().join(path)).unwrap(), bytes);
     }
     assert!(!agent.outbox().join(id).exists(), "the sender's copy is gone");
+}
+
+#[actix_rt::test]
+async fn a_file_that_the_host_cannot_open_at_the_moment_is_copied_later() {
+    let data = two_groups();
+    let (agent, peer) = (session(&data, "ag-main", "sess-a"), session(&data, "ag-peer", "sess-p"));
+    let content = json!({ "text": "see this", "files": ["a.png"] });
+    let row = RowSpec { content: content.to_string(), ..RowSpec::text("agent", "ag-peer", "") };
+    let id = agent.row(row.file("a.png", vec![1, 2, 3]));
+    let fault = Fault::on(&agent.outbox().join(&id).join("a.png"), Operation::Open, Errno::MFILE);
+    let relay = TestHost::new(data.path()).start().await;
+    let states = [DeliveryState::Retrying, DeliveryState::Dead];
+    let waiting = record(&relay, &id, |record| states.contains(&record.state)).await;
+    assert_eq!(waiting.error_class.as_deref(), Some("unavailable"));
+    drop(fault);
+    until("it is there", || received(&peer).len() == 1).await;
+    settled(&relay).await;
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
+    let content: Value = serde_json::from_str(&received(&peer)[0].content).unwrap();
+    let path = content["attachments"][0]["localPath"].as_str().expect("a path");
+    assert_eq!(fs::read(peer.folder().join(path)).unwrap(), [1, 2, 3]);
 }
 
 #[actix_rt::test]

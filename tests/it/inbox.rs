@@ -8,13 +8,15 @@ use nanorelay_actors::inbox::{
     AttachmentContent, EnqueueError, Enqueued, InboxAttachment, InboxMessage, MessageOrigin,
 };
 use nanorelay_actors::limits::Limits;
-use nanorelay_actors::model::ids::SessionId;
+use nanorelay_actors::model::ids::{AgentGroupId, ChannelType, PlatformId, SessionId};
 use nanorelay_actors::model::time::Timestamp;
-use nanorelay_actors::relay::{Relay, StoppedHost};
+use nanorelay_actors::relay::{ReadySession, Relay, SessionRequest, StoppedHost};
 use nanorelay_actors::testing::{DataDir, InboundRow, SessionSpec, TestAgent};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -265,6 +267,76 @@ async fn a_session_in_trouble_says_so_and_takes_the_message_later() {
     assert!(send(&relay, InboxMessage::text("hello").id("m-1")).await.unwrap().is_new);
     relay.shutdown(SHUTDOWN_DEADLINE).await;
     assert_eq!(agent.messages_in().len(), 1);
+}
+
+/// Lets every such statement fail, as a full disk would.
+fn refuse(database: &Path, statement: &str) -> Connection {
+    let connection = Connection::open(database).unwrap();
+    connection.busy_timeout(Duration::from_secs(20)).unwrap();
+    let sql =
+        format!("CREATE TRIGGER refused {statement} BEGIN SELECT RAISE(ABORT, 'the disk is full'); END");
+    connection.execute_batch(&sql).unwrap();
+    connection
+}
+
+#[actix_rt::test]
+async fn a_stopped_host_has_sent_what_is_written_whatever_else_fails() {
+    let data = DataDir::new();
+    let agent = session(&data);
+    TestHost::new(data.path()).drain().await;
+    let central = refuse(&data.path().join("v2.db"), "BEFORE UPDATE ON sessions");
+    let ledger = refuse(&data.path().join("nanorelay.db"), "BEFORE DELETE ON inbox_files");
+    let stopped = StoppedHost::open(data.path()).unwrap();
+    let message = InboxMessage::text("see").attach("a.txt", *b"whole");
+    let sent = stopped.enqueue(&id("sess-a"), message, &Limits::default()).unwrap();
+    assert!(sent.is_new);
+    drop(stopped);
+    for database in [central, ledger] {
+        database.execute_batch("DROP TRIGGER refused").unwrap();
+    }
+    TestHost::new(data.path()).drain().await;
+    assert_eq!(agent.messages_in().len(), 1);
+    assert_eq!(names(&agent, &format!("inbox/{}", sent.message_id)), ["a.txt"]);
+}
+
+#[actix_rt::test]
+async fn many_calls_that_make_one_session_find_the_same_one() {
+    const CALLS: usize = 16;
+    let data = DataDir::new();
+    data.agent_group("ag-main");
+    let request = |chat: &str| {
+        let chat = PlatformId::new(chat).unwrap();
+        let group = AgentGroupId::new("ag-main").unwrap();
+        SessionRequest::new(group).chat(ChannelType::new("slack").unwrap(), chat).add_chat()
+    };
+    let assert_one = |made: Vec<ReadySession>| {
+        assert_eq!(made.iter().filter(|session| session.is_new).count(), 1, "{made:?}");
+        assert!(made.iter().all(|session| session.session_id == made[0].session_id), "{made:?}");
+        data.agent(&made[0].session_id)
+    };
+    let relay = TestHost::new(data.path()).start().await;
+    for chat in ["slack:C1", "slack:C2", "slack:C3"] {
+        let calls = (0..CALLS).map(|_| {
+            let (relay, request) = (relay.clone(), request(chat));
+            actix_rt::spawn(async move { relay.create_session(request).await.unwrap() })
+        });
+        let mut made = Vec::new();
+        for call in calls.collect::<Vec<_>>() {
+            made.push(call.await.unwrap());
+        }
+        let agent = assert_one(made);
+        let message = InboxMessage::text("hello");
+        assert!(relay.enqueue(id(agent.session_id()), message).await.unwrap().is_new);
+        assert_can_be_taken_over(&agent);
+    }
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
+    let stopped = StoppedHost::open(data.path()).unwrap();
+    let made = std::thread::scope(|scope| {
+        let call = || stopped.create_session(&request("slack:C4")).unwrap();
+        let calls: Vec<_> = (0..CALLS).map(|_| scope.spawn(call)).collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    assert_can_be_taken_over(&assert_one(made));
 }
 
 #[actix_rt::test]

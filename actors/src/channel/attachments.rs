@@ -106,10 +106,7 @@ fn open_declared_files(engine: &Engine, item: &QueuedDelivery) -> Result<Vec<Att
 }
 
 fn not_opened(error: &StoreError, reason: String) -> NotOpened {
-    match error {
-        StoreError::Io { .. } | StoreError::Busy(_) => NotOpened::Unavailable(reason),
-        _ => NotOpened::Refused(reason),
-    }
+    if attachments::is_unusable(error) { NotOpened::Refused(reason) } else { NotOpened::Unavailable(reason) }
 }
 
 fn open_declared_file(

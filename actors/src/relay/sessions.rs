@@ -11,7 +11,7 @@ use crate::store::error::StoreError;
 use crate::store::session_dir::SessionsRoot;
 use crate::store::session_store::{SessionSetup, create_session_files};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 /// A session that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,8 +54,12 @@ impl Relay {
     pub async fn create_session(&self, request: SessionRequest) -> Result<ReadySession, CreateSessionError> {
         let engine = Arc::clone(self.engine());
         let now = engine.now();
-        let made =
-            self.engine().blocking.run(move || create(&engine.central, &engine.sessions_root, &request, now));
+        let turn = Arc::clone(&engine.permits.creation).lock_owned().await;
+        let made = self.engine().blocking.run(move || {
+            // Kept in here: a caller that waits no longer does not end this.
+            let _turn = turn;
+            create(&engine.central, &engine.sessions_root, &request, now)
+        });
         let ready = made.await.map_err(|error| CreateSessionError::Failed(error.to_string()))??;
         self.refresh_central().await?;
         let session = SessionId::new(&ready.session_id);
@@ -67,6 +71,7 @@ impl Relay {
 impl StoppedHost {
     /// The same on a host that does not run; see [`Relay::create_session`].
     pub fn create_session(&self, request: &SessionRequest) -> Result<ReadySession, CreateSessionError> {
+        let _turn = self.creation.lock().unwrap_or_else(PoisonError::into_inner);
         let root = SessionsRoot::open(&self.data_dir)?;
         create(&self.central()?, &root, request, SystemClock.now())
     }

@@ -17,12 +17,15 @@ use crate::store::lease::SessionLeases;
 use crate::store::ledger::{LEDGER_FILE, LedgerReader, LedgerTransaction, LedgerWriter, keys_of, mark};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 /// Holds a data directory's lock, so that no host starts meanwhile.
 pub struct StoppedHost {
     pub(super) data_dir: PathBuf,
     /// Who works on which session at the moment: this value may be shared by threads.
     pub(super) leases: SessionLeases,
+    /// One session is made at a time.
+    pub(super) creation: Mutex<()>,
     _lock: HostLock,
 }
 
@@ -31,7 +34,7 @@ impl StoppedHost {
     pub fn open(data_dir: impl Into<PathBuf>) -> Result<Self, StartError> {
         let data_dir = data_dir.into();
         let lock = super::builder::lock(&data_dir)?;
-        Ok(Self { data_dir, leases: SessionLeases::default(), _lock: lock })
+        Ok(Self { data_dir, leases: SessionLeases::default(), creation: Mutex::default(), _lock: lock })
     }
 
     /// The deliveries that match, the most recently changed first. None when no relay ever ran here.

@@ -4,7 +4,8 @@ use super::messages::{AcceptError, AgentMessage, ArrivalOrigin, InboxArrival};
 use super::step::{OwnedStore, StepContext, StepError};
 use crate::inbox::Enqueued;
 use crate::limits::{
-    ARRIVAL_BATCH_BYTES_MAX, ARRIVALS_PER_TRANSACTION_MAX, ARRIVALS_WAITING_BYTES_MAX, ARRIVALS_WAITING_MAX,
+    ARRIVAL_BATCH_BYTES_MAX, ARRIVAL_BATCH_FILES_MAX, ARRIVALS_PER_TRANSACTION_MAX,
+    ARRIVALS_WAITING_BYTES_MAX, ARRIVALS_WAITING_MAX,
 };
 use crate::model::ids::{MessageId, PathComponent, SessionId, derived_id};
 use crate::model::route::AGENT_CHANNEL_TYPE;
@@ -45,10 +46,14 @@ impl WaitingArrivals {
 
     /// As many as one transaction takes, at least one if there is one.
     pub fn take_batch(&mut self) -> Vec<InboxArrival> {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        while batch.len() < ARRIVALS_PER_TRANSACTION_MAX && bytes < ARRIVAL_BATCH_BYTES_MAX {
+        let (mut batch, mut bytes, mut files) = (Vec::new(), 0, 0);
+        while batch.len() < ARRIVALS_PER_TRANSACTION_MAX
+            && bytes < ARRIVAL_BATCH_BYTES_MAX
+            && files < ARRIVAL_BATCH_FILES_MAX
+        {
             let Some(message) = self.queue.pop_front() else { break };
             bytes += message.bytes();
+            files += message.origin.files();
             batch.push(message);
         }
         self.bytes -= bytes;
@@ -102,11 +107,7 @@ pub(super) async fn prepare(
     store: &mut Option<OwnedStore>,
     works: Vec<AcceptWork>,
 ) -> Result<Prepared, StepError> {
-    let has_files = works.iter().any(|work| match work {
-        ArrivalOrigin::Agent(message) => !message.files.is_empty(),
-        ArrivalOrigin::Application(arrival) => !arrival.files.is_empty(),
-    });
-    if !has_files {
+    if works.iter().all(|work| work.files() == 0) {
         let accepts = works.into_iter().map(|work| work.into_arrival(context)).collect();
         return Ok(Prepared { accepts, expected_files: Vec::new() });
     }
@@ -172,6 +173,13 @@ pub(super) async fn clear_leftovers(
 }
 
 impl ArrivalOrigin {
+    fn files(&self) -> usize {
+        match self {
+            ArrivalOrigin::Agent(message) => message.files.len(),
+            ArrivalOrigin::Application(arrival) => arrival.files.len(),
+        }
+    }
+
     fn into_arrival(self, context: &StepContext) -> Result<Arrival, AcceptError> {
         match self {
             ArrivalOrigin::Application(arrival) => Ok(*arrival),
@@ -226,8 +234,11 @@ fn open_files(message: &AgentMessage, context: &StepContext) -> Result<Vec<Arriv
         limits.check_attachment_name(declared).map_err(AcceptError::Attachment)?;
         let name = PathComponent::new(declared).map_err(|error| refused(declared, &error))?;
         let folder = message.source_message.path_component().map_err(|error| refused(declared, &error))?;
-        let (file, size) = attachments::open_outbox_file(&source, &folder, &name)
-            .map_err(|error| refused(declared, &error))?;
+        let opened = attachments::open_outbox_file(&source, &folder, &name);
+        let (file, size) = opened.map_err(|error| match attachments::is_unusable(&error) {
+            true => refused(declared, &error),
+            false => AcceptError::Unavailable(format!("attachment {declared:?}: {error}")),
+        })?;
         total += size;
         if size > limits.attachment_bytes_max || total > limits.attachments_total_bytes_max {
             return Err(refused(declared, &"the attachments are too large"));
@@ -235,4 +246,45 @@ fn open_files(message: &AgentMessage, context: &StepContext) -> Result<Vec<Arriv
         files.push(ArrivalFile { name, size, content: AttachmentContent::File(Arc::new(file)) });
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+    use crate::model::ids::AgentGroupId;
+    use crate::supervise::activity::Activity;
+
+    fn with_files(number: usize, files: usize) -> InboxArrival {
+        let message = AgentMessage {
+            source_session: SessionId::new("sess-a").unwrap(),
+            source_group: AgentGroupId::new("ag").unwrap(),
+            source_message: MessageId::new(&format!("m-{number}")).unwrap(),
+            content: Arc::from("{}"),
+            files: (0..files).map(|file| file.to_string()).collect(),
+        };
+        let (reply, _) = oneshot::channel();
+        InboxArrival { origin: ArrivalOrigin::Agent(message), reply, _token: Activity::default().token() }
+    }
+
+    #[test]
+    fn a_batch_has_few_files_however_many_wait() {
+        let files_max = Limits::default().attachments_max;
+        let mut waiting = WaitingArrivals::default();
+        for number in 0..100 {
+            waiting.push(with_files(number, files_max));
+        }
+        let mut taken = 0;
+        while !waiting.is_empty() {
+            let batch = waiting.take_batch();
+            let files: usize = batch.iter().map(|message| message.origin.files()).sum();
+            assert!(files < ARRIVAL_BATCH_FILES_MAX + files_max, "{files} files");
+            taken += batch.len();
+        }
+        assert_eq!((taken, waiting.bytes), (100, 0));
+        for number in 0..100 {
+            waiting.push(with_files(number, 0));
+        }
+        assert_eq!(waiting.take_batch().len(), 100, "others go together");
+    }
 }

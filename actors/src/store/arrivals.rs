@@ -14,7 +14,7 @@ use crate::model::ids::{MessageId, PathComponent, derived_id};
 use crate::model::time::Timestamp;
 use rusqlite::{Connection, Transaction};
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -98,15 +98,16 @@ pub enum Placed {
     Present(Enqueued),
 }
 
-/// The files that are about to be copied for these messages. They are to be recorded before [`place`].
+/// The files that are about to be copied for these messages. They are to be recorded before [`place`], which is to have
+/// the same messages in the same order.
 pub fn expected_files<'a>(
     store: &mut SessionStore,
     arrivals: impl Iterator<Item = &'a Arrival>,
 ) -> Result<Vec<InboxFiles>, StoreError> {
-    let mut expected = Vec::new();
-    for arrival in arrivals.filter(|arrival| !arrival.files.is_empty()) {
-        let (message_id, present) = resolve(store.inbound()?, &arrival.row)?;
-        if present.is_none() {
+    let (mut expected, mut taken) = (Vec::new(), TakenIds::new());
+    for arrival in arrivals {
+        let (message_id, present) = resolve(store.inbound()?, &mut taken, &arrival.row)?;
+        if present.is_none() && !arrival.files.is_empty() {
             let folder = folder_of(&message_id)?;
             expected.push(InboxFiles { message_id, folder });
         }
@@ -120,20 +121,26 @@ pub fn place(
     store: &mut SessionStore,
     arrivals: &[Arrival],
 ) -> Result<Vec<Result<Placed, StoreError>>, StoreError> {
-    let mut taken = HashSet::new();
+    let (mut taken, mut copied_for) = (TakenIds::new(), HashSet::new());
     let mut placed = Vec::with_capacity(arrivals.len());
     for arrival in arrivals {
-        let (id, present) = resolve(store.inbound()?, &arrival.row)?;
+        let (id, present) = resolve(store.inbound()?, &mut taken, &arrival.row)?;
         if let Some(seq) = present {
             placed.push(Ok(Placed::Present(Enqueued { message_id: id.to_string(), seq, is_new: false })));
             continue;
         }
-        // A message that comes twice in one batch: the first one's files stay.
-        let copied = if taken.insert(id.clone()) {
-            copy_files(store.directory()?, &id, &arrival.files)
-        } else {
+        // A message that comes twice in one batch: the first one whose files are whole counts.
+        let copied = if copied_for.contains(&id) {
             Ok(())
+        } else {
+            copy_files(store.directory()?, &id, &arrival.files)
         };
+        if copied.is_ok() {
+            copied_for.insert(id.clone());
+        } else {
+            // It gets no row: the next one that wishes for the id has it, now and whenever it comes again.
+            taken.remove(&id);
+        }
         placed.push(copied.and_then(|()| Ok(Placed::Ready(finished_row(arrival, id)?))));
     }
     if !placed.is_empty() {
@@ -172,12 +179,26 @@ pub fn clear_leftovers(store: &mut SessionStore, expected: &[InboxFiles]) -> Res
     Ok(())
 }
 
+/// The chat that a message is of: its type and its id.
+type ChatOfRow = (Option<String>, Option<String>);
+
+/// The ids that the messages of one batch wish for and that no row has yet, and the chats that get them.
+type TakenIds = HashMap<MessageId, ChatOfRow>;
+
 /// The id under which a message is, or will be, in the inbox, and its seq when it is. A platform's ids are unique in one
 /// of its chats at best: the second one of two messages with the same id gets another, always the same.
-fn resolve(conn: &Connection, row: &NewInbound) -> Result<(MessageId, Option<i64>), StoreError> {
-    let Some(found) = inbound::find_message(conn, &row.id)? else { return Ok((row.id.clone(), None)) };
-    if found.channel_type == row.channel_type && found.platform_id == row.platform_id {
-        return Ok((row.id.clone(), Some(found.seq)));
+fn resolve(
+    conn: &Connection,
+    taken: &mut TakenIds,
+    row: &NewInbound,
+) -> Result<(MessageId, Option<i64>), StoreError> {
+    let own: ChatOfRow = (row.channel_type.clone(), row.platform_id.clone());
+    let (seq, is_own) = match inbound::find_message(conn, &row.id)? {
+        Some(found) => (Some(found.seq), (found.channel_type, found.platform_id) == own),
+        None => (None, *taken.entry(row.id.clone()).or_insert_with(|| own.clone()) == own),
+    };
+    if is_own {
+        return Ok((row.id.clone(), seq));
     }
     let part = |text: &Option<String>| text.clone().unwrap_or_default();
     let parts = [row.id.as_str(), &part(&row.channel_type), &part(&row.platform_id)];
@@ -211,11 +232,15 @@ fn copy_files(directory: &SessionDir, id: &MessageId, files: &[ArrivalFile]) -> 
     let folder = folder_of(id)?;
     // What a try left that came to no row, or what the agent has put there.
     attachments::remove_inbox(directory, &folder)?;
-    for ArrivalFile { name, size, content } in files {
+    let copied = files.iter().try_for_each(|ArrivalFile { name, size, content }| {
         let mut source = FromStart { content, position: 0 };
-        attachments::copy_into_inbox(directory, &folder, name, &mut source, *size)?;
+        attachments::copy_into_inbox(directory, &folder, name, &mut source, *size)
+    });
+    if copied.is_err() {
+        // The same message may come again without files. What cannot be removed now is known to the ledger.
+        let _ = attachments::remove_inbox(directory, &folder);
     }
-    Ok(())
+    copied
 }
 
 /// Reads an attachment from its beginning, wherever its file's own position is.

@@ -34,6 +34,12 @@ pub fn open_outbox_file(
     Ok((File::from(file), size_of_file(&found)))
 }
 
+/// Whether an error of [`open_outbox_file`] is the file's own, and stays: it is not there, or no plain file of this folder.
+/// All others are the host's, which may have run out of descriptors; they may pass.
+pub fn is_unusable(error: &StoreError) -> bool {
+    matches!(error, StoreError::Missing(_) | StoreError::Refused { .. })
+}
+
 /// The folders in `outbox/`: one for each message that has, or had, attachments. Names that no message with
 /// attachments can have are left out, as are all behind [`FOLDER_ENTRIES_MAX`].
 pub fn list_outbox(directory: &SessionDir) -> Result<Vec<PathComponent>, StoreError> {

@@ -324,11 +324,16 @@ pub(super) fn open_regular(
     let found = status(held.as_fd(), path)?;
     check_regular(&found, device, path)?;
     let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    match fs::open(proc_path(held.as_fd()), flags, Mode::empty()) {
+    match open_held(&held, flags) {
         Ok(file) => Ok((file, found)),
         Err(Errno::AGAIN) => Err(StoreError::Busy(path.to_owned())),
         Err(errno) => Err(io_error(format!("cannot open {path}"), errno)),
     }
+}
+
+fn open_held(held: &OwnedFd, flags: OFlags) -> Result<OwnedFd, Errno> {
+    fault_point!(held, Open);
+    fs::open(proc_path(held.as_fd()), flags, Mode::empty())
 }
 
 /// Refuses everything but a plain file with one name on the right file system.

@@ -13,6 +13,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// What fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
+    /// Opening the file, where it is not one of SQLite's.
+    Open,
     /// Reading the file.
     Read,
     /// Writing the file.

@@ -80,6 +80,79 @@ fn a_message_that_comes_twice_in_one_batch_is_there_once_with_the_first_ones_fil
 }
 
 #[test]
+fn two_chats_with_the_same_id_in_one_batch_are_both_there_with_their_files() {
+    let World { fixture, mut store } = world();
+    let batch = [
+        arrival("42", "C1", &[]),
+        arrival("42", "C2", &[("b.txt", "b")]),
+        arrival("42", "C2", &[("b.txt", "b")]),
+        arrival("42", "C1", &[]),
+    ];
+    let expected = expected_files(&mut store, batch.iter()).unwrap();
+    let enqueued = write(&mut store, &batch);
+    let [first, second, second_again, first_again] = &enqueued[..] else { panic!("{enqueued:?}") };
+    assert_eq!((first.message_id.as_str(), first.seq, first.is_new), ("42", 2, true));
+    assert_eq!((second.seq, second.is_new), (4, true), "another chat's message is another message");
+    assert_eq!(*second_again, Enqueued { is_new: false, ..second.clone() });
+    assert_eq!(*first_again, Enqueued { is_new: false, ..first.clone() });
+    assert!(expected.iter().all(|files| files.message_id.as_str() == second.message_id), "{expected:?}");
+    let content: String = store
+        .inbound()
+        .unwrap()
+        .query_row("SELECT content FROM messages_in WHERE id = ?1", [&second.message_id], |row| row.get(0))
+        .unwrap();
+    let content: serde_json::Value = serde_json::from_str(&content).unwrap();
+    assert_eq!(content["originalId"], "42");
+    let path = content["attachments"][0]["localPath"].as_str().expect("a path");
+    assert_eq!(path, format!("inbox/{}/b.txt", expected[0].folder), "the folder that the ledger knows");
+    assert_eq!(std::fs::read_to_string(fixture.path(path)).unwrap(), "b");
+    assert_eq!(write(&mut store, &batch[1..2]), [second_again.clone()], "and is found there later");
+}
+
+#[test]
+fn a_message_whose_files_could_not_be_copied_leaves_them_to_the_one_that_comes_again() {
+    let World { fixture, mut store } = world();
+    let mut broken = arrival("m-1", "C1", &[("a.txt", "whole"), ("b.txt", "whole")]);
+    // The file has become shorter since it was checked.
+    broken.files[1].size += 1;
+    let again = arrival("m-1", "C1", &[("a.txt", "whole"), ("b.txt", "whole")]);
+    let placed = place(&mut store, &[broken, again]).unwrap();
+    let [Err(failure), Ok(second)] = &placed[..] else { panic!("{placed:?}") };
+    assert!(failure.to_string().contains("cannot copy to inbox/m-1/b.txt"), "{failure}");
+    assert!(store.write(Adds::Messages, |tx| insert(tx, second, NOW)).unwrap().is_new);
+    for name in ["a.txt", "b.txt"] {
+        assert_eq!(std::fs::read_to_string(fixture.path(&format!("inbox/m-1/{name}"))).unwrap(), "whole");
+    }
+}
+
+#[test]
+fn an_id_whose_message_failed_is_the_next_chats_and_stays_it() {
+    let World { fixture, mut store } = world();
+    let mut broken = arrival("42", "C1", &[("a.txt", "whole")]);
+    broken.files[0].size += 1;
+    let batch = [broken, arrival("42", "C2", &[("b.txt", "b")])];
+    let expected = expected_files(&mut store, batch.iter()).unwrap();
+    let placed = place(&mut store, &batch).unwrap();
+    let [Err(_), Ok(second)] = &placed[..] else { panic!("{placed:?}") };
+    let enqueued = store.write(Adds::Messages, |tx| insert(tx, second, NOW)).unwrap();
+    assert_eq!((enqueued.message_id.as_str(), enqueued.is_new), ("42", true));
+    assert_eq!(write(&mut store, &batch[1..]), [Enqueued { is_new: false, ..enqueued }], "not a second time");
+    clear_leftovers(&mut store, &expected).unwrap();
+    assert_eq!(std::fs::read_to_string(fixture.path("inbox/42/b.txt")).unwrap(), "b");
+}
+
+#[test]
+fn files_that_could_not_all_be_copied_are_not_left_to_a_message_without_files() {
+    let World { fixture, mut store } = world();
+    let mut broken = arrival("m-1", "C1", &[("a.txt", "whole"), ("b.txt", "whole")]);
+    broken.files[1].size += 1;
+    let placed = place(&mut store, &[broken, arrival("m-1", "C1", &[])]).unwrap();
+    let [Err(_), Ok(second)] = &placed[..] else { panic!("{placed:?}") };
+    assert!(store.write(Adds::Messages, |tx| insert(tx, second, NOW)).unwrap().is_new);
+    assert!(!fixture.path("inbox/m-1").exists());
+}
+
+#[test]
 fn what_an_earlier_try_left_in_a_folder_is_not_taken_for_the_messages_own() {
     let World { fixture, mut store } = world();
     place(&mut store, &[arrival("m-1", "C1", &[("old.txt", "old"), ("a.txt", "old")])]).unwrap();
