@@ -50,6 +50,8 @@ pub const ARRIVAL_BATCH_BYTES_MAX: u64 = 8 * 1024 * 1024;
 pub const FAILURE_WAKE_INTERVAL: Duration = Duration::from_secs(300);
 /// How old a session's `last_active` may get while messages arrive.
 pub const LAST_ACTIVE_STEP: Duration = Duration::from_secs(60);
+/// Sessions whose `last_active` waits to be written. Of more sessions it is left out until they are active again.
+pub const ACTIVE_SESSIONS_WAITING_MAX: usize = 10_000;
 /// Outcomes written to one session's `inbound.db` in one transaction.
 pub const PROJECTIONS_PER_TRANSACTION_MAX: usize = 256;
 /// How long an outcome may wait for others before it is projected. Agents see it at most 250 ms late.

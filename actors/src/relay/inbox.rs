@@ -129,7 +129,8 @@ impl StoppedHost {
             self.write_always(|ledger| ledger.forget_inbox_files(session, &done))?;
         }
         if enqueued.is_new {
-            let touched = self.central().and_then(|central| central.touch_last_active(session, now));
+            let touched =
+                self.central().and_then(|central| central.touch_last_active(&[(session.clone(), now)]));
             touched.map_err(words)?;
         }
         Ok(enqueued)

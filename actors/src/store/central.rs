@@ -127,11 +127,17 @@ impl Central {
         Ok(tx.commit()?)
     }
 
-    /// Says when a session was last active; returns whether it exists.
-    pub fn touch_last_active(&self, session: &SessionId, now: Timestamp) -> Result<bool, StoreError> {
-        let conn = self.connection()?;
-        let mut statement = conn.prepare_cached("UPDATE sessions SET last_active = ?2 WHERE id = ?1")?;
-        Ok(statement.execute([session.as_str(), &now.to_iso()])? > 0)
+    /// Says when sessions were last active, at once. Sessions that do not exist are left out.
+    pub fn touch_last_active(&self, times: &[(SessionId, Timestamp)]) -> Result<(), StoreError> {
+        let mut conn = self.connection()?;
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        {
+            let mut statement = tx.prepare_cached("UPDATE sessions SET last_active = ?2 WHERE id = ?1")?;
+            for (session, at) in times {
+                statement.execute([session.as_str(), &at.to_iso()])?;
+            }
+        }
+        Ok(tx.commit()?)
     }
 
     /// Finds the session that is asked for, or makes it under `new_id`, active and with a stopped container.

@@ -181,7 +181,7 @@ fn the_version_changes_with_every_commit_of_anybody() {
     let second = world.central.data_version().unwrap();
     assert_ne!(second, first);
     assert_eq!(world.central.load_snapshot().unwrap().version, second);
-    world.central.touch_last_active(&session("ops"), NOW).unwrap();
+    world.central.touch_last_active(&[(session("ops"), NOW)]).unwrap();
     assert_ne!(world.central.data_version().unwrap(), second);
 }
 
@@ -201,7 +201,7 @@ fn a_session_is_created_once_and_its_state_is_kept() {
         let again = resolve("newer");
         assert_eq!((again.session_id.as_str(), again.is_new), ("new", false));
         assert!(central.set_container_status(&new.session_id, ContainerStatus::Running).unwrap());
-        assert!(central.touch_last_active(&new.session_id, NOW).unwrap());
+        central.touch_last_active(&[(new.session_id.clone(), NOW), (session("nobody"), NOW)]).unwrap();
         assert!(!central.set_container_status(&session("nobody"), ContainerStatus::Idle).unwrap());
         let snapshot = central.load_snapshot().unwrap();
         let facts = snapshot.newest_active_session(&group("ag-helper")).unwrap();
