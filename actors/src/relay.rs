@@ -14,7 +14,7 @@ mod tasks;
 
 pub use builder::{RelayBuilder, StartError};
 pub use pauses::Resume;
-pub use questions::{Answer, AnswerError, QuestionRecord};
+pub use questions::{Answer, AnswerError, QuestionList, QuestionRecord};
 pub use sessions::{CreateSessionError, ReadySession, SessionMode, SessionRequest, UnresolvedSession};
 pub use stopped::StoppedHost;
 
