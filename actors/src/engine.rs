@@ -1,5 +1,6 @@
 //! What all actors of one relay share: settings, store, ledger, and each other's addresses.
 
+pub mod active_sessions;
 pub(crate) mod control;
 pub mod directory;
 pub mod failure_wakes;
@@ -12,6 +13,7 @@ pub mod warnings;
 
 use crate::channel::account::ChannelAccounts;
 use crate::clock::SharedClock;
+use crate::engine::active_sessions::ActiveSessions;
 use crate::engine::directory::Directory;
 use crate::engine::failure_wakes::FailureWakes;
 use crate::engine::file_marks::FileMarks;
@@ -105,6 +107,8 @@ pub struct Engine {
     pub runtime: Arc<dyn AgentRuntime>,
     /// What `v2.db` has still to be told of them.
     pub agent_statuses: AgentStatuses,
+    /// What `v2.db` has still to be told of sessions that were active.
+    pub active_sessions: ActiveSessions,
     /// Handlers of system actions beyond the task actions.
     pub actions: SystemActions,
     /// Says which of them a session may ask for.

@@ -52,6 +52,8 @@ pub const ARRIVAL_BATCH_FILES_MAX: usize = 64;
 pub const FAILURE_WAKE_INTERVAL: Duration = Duration::from_secs(300);
 /// How old a session's `last_active` may get while messages arrive.
 pub const LAST_ACTIVE_STEP: Duration = Duration::from_secs(60);
+/// Sessions whose `last_active` waits to be written. Of more sessions it is left out until they are active again.
+pub const ACTIVE_SESSIONS_WAITING_MAX: usize = 10_000;
 /// Outcomes written to one session's `inbound.db` in one transaction.
 pub const PROJECTIONS_PER_TRANSACTION_MAX: usize = 256;
 /// How long an outcome may wait for others before it is projected. Agents see it at most 250 ms late.
@@ -75,6 +77,22 @@ pub const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 pub const PRUNE_AGE_MIN: Duration = Duration::from_secs(3600);
 /// How long a destination that the platform called gone (HTTP 410) is not tried again.
 pub const GONE_DESTINATION_REMEMBERED: Duration = Duration::from_secs(3600);
+/// Most tasks of one session that are listed. A session that has more has written them itself.
+pub const TASKS_LISTED_PER_SESSION_MAX: usize = 10_000;
+/// Most of one session's tasks in a list, in bytes; the task that reaches it is the last of its session.
+pub const TASK_LIST_BYTES_PER_SESSION_MAX: usize = 2 * 1024 * 1024;
+/// Most of all sessions' tasks in a list, in bytes; the session that reaches it is the last one.
+pub const TASK_LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Most questions of one session that wait for an answer. The oldest ones are forgotten for new ones.
+pub const QUESTIONS_PER_SESSION_MAX: usize = 64;
+/// The longest title of a question that is kept, in bytes. Of a longer one the beginning is.
+pub const QUESTION_TITLE_BYTES_MAX: usize = 512;
+/// The longest options of a question, in bytes of JSON. A question with more is refused.
+pub const QUESTION_OPTIONS_BYTES_MAX: usize = 8 * 1024;
+/// Most questions in a list.
+pub const QUESTIONS_LISTED_MAX: usize = 10_000;
+/// Most of all questions in a list, in bytes; the question that reaches it is the last one.
+pub const QUESTION_LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Most sessions that the doctor names one by one, and most messages that it counts of a kind.
 pub const DOCTOR_FINDINGS_MAX: usize = 1000;
 

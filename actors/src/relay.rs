@@ -14,7 +14,7 @@ mod tasks;
 
 pub use builder::{RelayBuilder, StartError};
 pub use pauses::Resume;
-pub use questions::{Answer, AnswerError, QuestionRecord};
+pub use questions::{Answer, AnswerError, QuestionList, QuestionRecord};
 pub use sessions::{CreateSessionError, ReadySession, SessionMode, SessionRequest, UnresolvedSession};
 pub use stopped::StoppedHost;
 
@@ -166,6 +166,7 @@ impl Relay {
         self.shared.pruning.abort();
         self.shared.caring.abort();
         crate::runtime::care::write_statuses(engine).await;
+        crate::runtime::care::write_active(engine).await;
         self.terminate_actors().await;
         engine.save_rest_marks().await;
         if let Err(error) = engine.ledger.flush().await {

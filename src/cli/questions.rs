@@ -5,7 +5,8 @@ use super::table::columns;
 use super::{Exit, Failure, json_line, json_rows, print};
 use clap::Subcommand;
 use nanorelay_actors::inbox::Enqueued;
-use nanorelay_actors::relay::{Answer, QuestionRecord};
+use nanorelay_actors::relay::{Answer, QuestionList, QuestionRecord};
+use std::io::Write as _;
 use std::path::Path;
 
 /// What can be done with questions.
@@ -37,7 +38,7 @@ pub(super) enum QuestionsCommand {
 }
 
 impl Host {
-    fn questions(&self) -> Result<Vec<QuestionRecord>, Failure> {
+    fn questions(&self) -> Result<QuestionList, Failure> {
         match self {
             Self::Running(client) => client.questions().map_err(unreachable),
             Self::Stopped(host) => Ok(host.questions()?),
@@ -58,7 +59,14 @@ impl Host {
 pub(super) fn run(command: QuestionsCommand) -> Result<Exit, Failure> {
     match command {
         QuestionsCommand::List { place, json } => {
-            let records = Host::open(&place.data)?.questions()?;
+            let QuestionList { questions: records, left_out } = Host::open(&place.data)?.questions()?;
+            if left_out > 0 {
+                // Without standard error there is nowhere to say it.
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "nanorelay: {left_out} later questions are left out: answer some of these first"
+                );
+            }
             print(&if json { json_rows(&records)? } else { table(&records) })?;
             Ok(matched(records.len() as u64))
         }

@@ -164,12 +164,12 @@ fn time_argument(text: &str) -> Result<Timestamp, String> {
 }
 
 impl TaskPlaceArgs {
-    /// The tasks that match. Sessions that cannot be read are told on standard error.
+    /// The tasks that match. Sessions of which not all is listed are told on standard error.
     fn tasks(&self, filter: &TaskFilter) -> Result<Vec<TaskRecord>, Failure> {
         let host = Host::open(&self.place.data)?;
         let TaskList { tasks, unreadable } = host.tasks(filter, || self.settings())?;
         for (session, reason) in unreadable {
-            let line = one_line(&format!("session {session} cannot be read: {reason}"));
+            let line = one_line(&format!("session {session}: {reason}"));
             // Without standard error there is nowhere to say it.
             let _ = writeln!(std::io::stderr(), "nanorelay: {line}");
         }

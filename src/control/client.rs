@@ -6,7 +6,7 @@ use super::send::{SendHead, write_bytes};
 use nanorelay_actors::inbox::{Enqueued, InboxMessage};
 use nanorelay_actors::model::hold::HoldScope;
 use nanorelay_actors::model::time::Timestamp;
-use nanorelay_actors::relay::{Answer, QuestionRecord, ReadySession, SessionRequest};
+use nanorelay_actors::relay::{Answer, QuestionList, ReadySession, SessionRequest};
 use nanorelay_actors::report::{
     DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter, LaneRecord, ReplayRate,
     Resolution, RunFilter, RunRecord, SessionFilter, SessionRecord, TaskFilter, TaskList, TaskVerb,
@@ -209,14 +209,18 @@ impl ControlClient {
     }
 
     /// The questions that wait for an answer.
-    pub fn questions(&self) -> Result<Vec<QuestionRecord>, ClientError> {
+    pub fn questions(&self) -> Result<QuestionList, ClientError> {
         let mut responses = self.ask(&Request::Questions)?;
         let Some(Response::End { .. }) = responses.pop() else { return Err(ClientError::Protocol) };
-        let record = |response| match response {
-            Response::Question(record) => Ok(*record),
-            _ => Err(ClientError::Protocol),
-        };
-        responses.into_iter().map(record).collect()
+        let mut list = QuestionList::default();
+        for response in responses {
+            match response {
+                Response::Question(record) => list.questions.push(*record),
+                Response::LeftOut { count } => list.left_out = count,
+                _ => return Err(ClientError::Protocol),
+            }
+        }
+        Ok(list)
     }
 
     /// All matching tasks.

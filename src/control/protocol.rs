@@ -120,15 +120,16 @@ pub enum Request {
         /// Whether an unknown chat is added.
         adds_chat: bool,
     },
-    /// All questions that wait: answered by a [`Response::Question`] each, then [`Response::End`].
+    /// All questions that wait: answered by a [`Response::Question`] each, a [`Response::LeftOut`] when those are not
+    /// all, then [`Response::End`].
     Questions,
     /// Answers a question: answered like [`Request::Send`].
     Answer {
         /// The answer.
         answer: Answer,
     },
-    /// All matching tasks: answered by a [`Response::Task`] each and a [`Response::Unreadable`] for each session that
-    /// cannot be read, then [`Response::End`].
+    /// All matching tasks: answered by a [`Response::Task`] each and a [`Response::Unreadable`] for each session of
+    /// which not all is listed, then [`Response::End`].
     Tasks {
         /// Which ones.
         filter: TaskFilter,
@@ -188,11 +189,16 @@ pub enum Response {
     ReadySession(ReadySession),
     /// A question that waits for its answer.
     Question(Box<QuestionRecord>),
+    /// There are more than a list has room for.
+    LeftOut {
+        /// How many more.
+        count: u64,
+    },
     /// One task.
     Task(Box<TaskRecord>),
     /// One run of a task.
     Run(Box<RunRecord>),
-    /// A session that cannot be read.
+    /// A session that cannot be read, or of which not all is listed.
     Unreadable {
         /// Its id.
         session_id: String,

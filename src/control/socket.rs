@@ -12,7 +12,7 @@ use nanorelay_actors::model::ids::{
 use nanorelay_actors::model::message::DeliveryKey;
 use nanorelay_actors::model::time::Timestamp;
 use nanorelay_actors::relay::{
-    Answer, AnswerError, CreateSessionError, OperationError, QuestionRecord, ReadySession, Relay, Resume,
+    Answer, AnswerError, CreateSessionError, OperationError, QuestionList, ReadySession, Relay, Resume,
     SessionMode, SessionRequest,
 };
 use nanorelay_actors::report::{
@@ -90,7 +90,7 @@ pub trait ControlTarget: 'static {
     /// Finds or makes a session.
     async fn create_session(&self, request: SessionRequest) -> Result<ReadySession, CreateSessionError>;
     /// The questions that wait for an answer.
-    async fn questions(&self) -> Result<Vec<QuestionRecord>, OperationError>;
+    async fn questions(&self) -> Result<QuestionList, OperationError>;
     /// Answers one.
     async fn answer(&self, answer: Answer) -> Result<Enqueued, AnswerError>;
     /// All matching tasks.
@@ -171,7 +171,7 @@ impl ControlTarget for Relay {
     async fn create_session(&self, request: SessionRequest) -> Result<ReadySession, CreateSessionError> {
         Relay::create_session(self, request).await
     }
-    async fn questions(&self) -> Result<Vec<QuestionRecord>, OperationError> {
+    async fn questions(&self) -> Result<QuestionList, OperationError> {
         Relay::questions(self).await
     }
     async fn answer(&self, answer: Answer) -> Result<Enqueued, AnswerError> {
@@ -381,9 +381,11 @@ async fn perform(request: Request, target: &impl ControlTarget) -> Result<Vec<Re
             vec![Response::ReadySession(ready), Response::End { count: 1 }]
         }
         Request::Questions => {
-            let records = target.questions().await.map_err(words)?;
-            let end = Response::End { count: records.len() as u64 };
-            records.into_iter().map(|record| Response::Question(Box::new(record))).chain([end]).collect()
+            let QuestionList { questions, left_out } = target.questions().await.map_err(words)?;
+            let end = Response::End { count: questions.len() as u64 };
+            let questions = questions.into_iter().map(|record| Response::Question(Box::new(record)));
+            let left_out = (left_out > 0).then_some(Response::LeftOut { count: left_out });
+            questions.chain(left_out).chain([end]).collect()
         }
         Request::Answer { answer } => {
             let enqueued = target.answer(answer).await.map_err(|problem| problem.to_string())?;

@@ -1,8 +1,9 @@
 //! Messages that an application or an operator puts into an agent's inbox.
 
 use crate::support::host::TestHost;
+use crate::support::process::Other;
 use crate::support::takeover::{assert_can_be_taken_over, assert_compact_json, assert_seqs_unique};
-use crate::support::wait::settled;
+use crate::support::wait::{settled, shown, within};
 use crate::support::waker::Waker;
 use nanorelay_actors::inbox::{
     AttachmentContent, EnqueueError, Enqueued, InboxAttachment, InboxMessage, MessageOrigin,
@@ -271,7 +272,7 @@ async fn a_session_in_trouble_says_so_and_takes_the_message_later() {
 
 /// Lets every such statement fail, as a full disk would.
 fn refuse(database: &Path, statement: &str) -> Connection {
-    let connection = Connection::open(database).unwrap();
+    let connection = nanorelay_actors::testing::database::open(database);
     connection.busy_timeout(Duration::from_secs(20)).unwrap();
     let sql =
         format!("CREATE TRIGGER refused {statement} BEGIN SELECT RAISE(ABORT, 'the disk is full'); END");
@@ -384,4 +385,37 @@ async fn a_file_of_the_seed_takes_messages_too() {
 
 fn own_chat() -> MessageOrigin {
     MessageOrigin::chat("slack", "slack:C1").thread("t-1")
+}
+
+#[actix_rt::test]
+async fn a_locked_central_database_holds_up_no_message_and_no_other_session() {
+    let data = DataDir::new();
+    let of =
+        |number: usize| SessionSpec::new("ag-main").id(&format!("sess-{number}")).chat("slack", "slack:C1");
+    let agents: Vec<TestAgent> = (0..20).map(|number| data.session(of(number))).collect();
+    let mut host = TestHost::new(data.path());
+    let channel = host.channel("slack");
+    let relay = host.start().await;
+    settled(&relay).await;
+    let other = Other::holding_exclusive_lock(&data.path().join("v2.db"));
+    // One wait for the lock each would be longer than a test waits.
+    let answered = async {
+        for number in 0..agents.len() {
+            let message = InboxMessage::text("hello").id("m-1");
+            let enqueued = relay.enqueue(id(&format!("sess-{number}")), message).await;
+            assert!(enqueued.unwrap().is_new);
+        }
+    };
+    within("messages are answered while v2.db is locked", answered).await;
+    agents[0].text("still here");
+    shown(&channel, 1).await;
+    other.stop();
+    // What was to be said of them while nobody could write may be lost; what comes now is not.
+    settled(&relay).await;
+    relay.enqueue(id("sess-7"), InboxMessage::text("hello again")).await.unwrap();
+    settled(&relay).await;
+    let active = "SELECT last_active FROM sessions WHERE id = 'sess-7'";
+    let active: Option<String> = data.central().query_row(active, [], |row| row.get(0)).unwrap();
+    assert!(Timestamp::parse(&active.expect("a time")).is_ok());
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
 }

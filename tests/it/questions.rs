@@ -4,6 +4,7 @@ use crate::support::host::TestHost;
 use crate::support::wait::settled;
 use crate::support::waker::Waker;
 use nanorelay_actors::relay::{Answer, AnswerError, Relay};
+use nanorelay_actors::report::DeliveryState;
 use nanorelay_actors::testing::{DataDir, RowSpec, SessionSpec, TestAgent};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -31,7 +32,7 @@ async fn world(waker: &Arc<Waker>) -> (DataDir, TestAgent, Relay) {
     host.channel("slack");
     let relay = host.start_with(|builder| builder.runtime(waker.clone())).await;
     settled(&relay).await;
-    assert_eq!(relay.questions().await.unwrap().len(), 1);
+    assert_eq!(relay.questions().await.unwrap().questions.len(), 1);
     (data, agent, relay)
 }
 
@@ -92,4 +93,25 @@ async fn a_late_answer_is_told_to_an_agent_that_no_longer_waits_and_wakes_it_unt
     relay.drain(Duration::from_secs(60)).await;
     assert_eq!(waker.wakes(), wakes, "nothing is due any longer");
     relay.shutdown(SHUTDOWN_DEADLINE).await;
+}
+
+#[actix_rt::test]
+async fn a_question_with_very_many_options_is_refused_and_of_a_long_title_the_beginning_is_kept() {
+    let data = DataDir::new();
+    let agent = data.session(SessionSpec::new("ag-main").id("sess-a").chat("slack", "slack:C1"));
+    let many: Vec<String> = (0..1000).map(|number| format!("option {number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let refused = agent.question("q-many", "Which?", "Now?", &many);
+    let asked = agent.question("q-long", &"é".repeat(10_000), "Now?", &["Yes", "No"]);
+    let mut host = TestHost::new(data.path());
+    host.channel("slack");
+    let run = host.drain().await;
+    assert_eq!(run.record("sess-a", &asked).expect("a record").state, DeliveryState::Delivered);
+    let record = run.record("sess-a", &refused).expect("a record");
+    assert_eq!(record.state, DeliveryState::Dead);
+    let error = record.error.as_deref().unwrap_or_default();
+    assert!(error.contains("the options of this question have") && error.contains("8192"), "{error}");
+    let stored = data.pending_questions();
+    assert_eq!(stored.len(), 1);
+    assert_eq!(stored[0].title.as_deref().map(str::len), Some(512));
 }

@@ -20,9 +20,15 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
 const NEVER: Duration = Duration::from_secs(3600);
 const HOUR_MS: i64 = 3_600_000;
 
+fn schedule(agent: &TestAgent, fields: Value) {
+    let mut action = json!({ "action": "schedule_task", "taskId": "task-1", "prompt": "p", "script": null });
+    action.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    agent.system(&action);
+}
+
 /// A host on a clock that the test steps, and one session.
 struct World {
-    _data: DataDir,
+    data: DataDir,
     agent: TestAgent,
     host: TestHost,
     clock: Arc<VirtualClock>,
@@ -35,14 +41,11 @@ impl World {
         let mut host = TestHost::new(data.path());
         let clock = VirtualClock::starting_at_text(start);
         host.clock = clock.clone();
-        Self { _data: data, agent, host, clock }
+        Self { data, agent, host, clock }
     }
 
     fn schedule(&self, fields: Value) {
-        let mut action =
-            json!({ "action": "schedule_task", "taskId": "task-1", "prompt": "p", "script": null });
-        action.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        self.agent.system(&action);
+        schedule(&self.agent, fields);
     }
 
     fn step_to(&self, time: &str) {
@@ -104,10 +107,10 @@ async fn change(relay: &Relay, task_id: &str, verb: TaskVerb) -> usize {
     changed.expect("it is changed")
 }
 
-/// Notes at which time of its clock it is asked to wake an agent.
+/// Notes at which time of its clock it is asked to wake which session's agent.
 struct Alarm {
     clock: Arc<VirtualClock>,
-    wakes: Mutex<Vec<Timestamp>>,
+    wakes: Mutex<Vec<(SessionId, Timestamp)>>,
 }
 
 impl Alarm {
@@ -118,12 +121,18 @@ impl Alarm {
     fn wakes(&self) -> usize {
         self.wakes.lock().unwrap().len()
     }
+
+    fn wakes_of(&self, agent: &TestAgent) -> Vec<Timestamp> {
+        let wakes = self.wakes.lock().unwrap();
+        let of_it = wakes.iter().filter(|(session, _)| session.as_str() == agent.session_id());
+        of_it.map(|(_, at)| *at).collect()
+    }
 }
 
 #[async_trait]
 impl AgentRuntime for Alarm {
-    async fn wake(&self, _: &AgentSession) -> Result<(), RuntimeError> {
-        self.wakes.lock().unwrap().push(self.clock.now());
+    async fn wake(&self, agent: &AgentSession) -> Result<(), RuntimeError> {
+        self.wakes.lock().unwrap().push((agent.session_id.clone(), self.clock.now()));
         Ok(())
     }
 
@@ -376,15 +385,24 @@ async fn a_clock_that_jumps_forward_wakes_at_once_and_one_that_went_back_not_bef
     let mut world = World::at("2026-11-22T08:00:00Z");
     world.host.settings.sweep_interval = NEVER;
     world.host.settings.poll_interval = NEVER;
+    let other = world.data.session(SessionSpec::new("ag-main").id("sess-b").chat("slack", "slack:C2"));
     world.schedule(json!({ "processAfter": "2026-11-22T09:00:00Z" }));
     let alarm = Alarm::new(&world);
     let relay = world.host.start_with(|builder| builder.runtime(alarm.clone())).await;
     settled(&relay).await;
     world.clock.step_ms(-HOUR_MS);
-    world.clock.step_ms(2 * HOUR_MS + 1);
-    until("the agent is woken", || alarm.wakes() > 0).await;
+    // What is due before shows when the scheduler has looked at the clock that went back.
+    schedule(&other, json!({ "taskId": "task-2", "processAfter": "2026-11-22T07:30:00Z" }));
+    within("the task is planned", relay.drain(SHUTDOWN_DEADLINE)).await;
+    world.clock.step_ms(HOUR_MS / 2 + 1);
+    until("the scheduler has looked at the clock", || !alarm.wakes_of(&other).is_empty()).await;
+    settled(&relay).await;
+    assert_eq!(alarm.wakes_of(&world.agent), [], "the clock went back");
+    world.clock.step_ms(2 * HOUR_MS);
+    until("the agent is woken", || !alarm.wakes_of(&world.agent).is_empty()).await;
     let due = Timestamp::parse("2026-11-22 09:00:00").unwrap();
-    assert!(alarm.wakes.lock().unwrap().iter().all(|at| *at >= due), "{:?}", alarm.wakes);
+    let wakes = alarm.wakes_of(&world.agent);
+    assert!(wakes.iter().all(|at| *at >= due), "{wakes:?}");
     relay.shutdown(SHUTDOWN_DEADLINE).await;
 }
 

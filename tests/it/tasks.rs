@@ -3,7 +3,7 @@
 use crate::support::host::TestHost;
 use crate::support::wait::{settled, until};
 use async_trait::async_trait;
-use nanorelay_actors::clock::{Clock, SystemClock};
+use nanorelay_actors::clock::{Clock, SharedClock, SystemClock};
 use nanorelay_actors::model::time::Timestamp;
 use nanorelay_actors::relay::Relay;
 use nanorelay_actors::runtime::{AgentRuntime, AgentSession, Running, RuntimeError};
@@ -16,13 +16,17 @@ use std::time::Duration;
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// A runtime whose agents do not run, and that notes when it is asked to wake one.
-#[derive(Default)]
+/// A runtime whose agents do not run, and that notes when, by the host's clock, it is asked to wake one.
 struct Alarm {
+    clock: SharedClock,
     wakes: Mutex<Vec<Timestamp>>,
 }
 
 impl Alarm {
+    fn of(host: &TestHost) -> Arc<Self> {
+        Arc::new(Self { clock: Arc::clone(&host.clock), wakes: Mutex::default() })
+    }
+
     fn wakes(&self) -> Vec<Timestamp> {
         self.wakes.lock().unwrap().clone()
     }
@@ -31,7 +35,7 @@ impl Alarm {
 #[async_trait]
 impl AgentRuntime for Alarm {
     async fn wake(&self, _: &AgentSession) -> Result<(), RuntimeError> {
-        self.wakes.lock().unwrap().push(SystemClock.now());
+        self.wakes.lock().unwrap().push(self.clock.now());
         Ok(())
     }
 
@@ -202,16 +206,17 @@ async fn an_agent_is_woken_when_its_task_is_due_and_not_before() {
     let mut host = TestHost::new(data.path());
     host.settings.sweep_interval = NEVER;
     host.settings.poll_interval = NEVER;
-    let old = Timestamp::from_ms(SystemClock.now().as_ms() - 60_000);
-    schedule(&agent, "task-old", &old.to_iso(), None);
+    let clock = VirtualClock::starting_at_text("2026-11-22T09:00:00Z");
+    host.clock = clock.clone();
+    schedule(&agent, "task-old", "2026-11-22T08:59:00Z", None);
     host.drain().await;
-    let alarm = Arc::new(Alarm::default());
-    let due = SystemClock.now().plus(Duration::from_millis(800));
+    let alarm = Alarm::of(&host);
+    let due = Timestamp::parse("2026-11-22 10:00:00").unwrap();
     schedule(&agent, "task-1", &due.to_iso(), None);
     let relay = start_with(&host, &alarm).await;
     settled(&relay).await;
     let before = alarm.wakes().len();
-    assert!(SystemClock.now() < due, "the machine is too slow for this test");
+    clock.step_ms(due.as_ms() - clock.now().as_ms());
     until("the agent is woken", || alarm.wakes().len() > before).await;
     assert!(alarm.wakes()[before] >= due);
     relay.shutdown(SHUTDOWN_DEADLINE).await;
@@ -227,7 +232,7 @@ async fn a_task_that_becomes_due_while_it_is_looked_at_wakes_too() {
     host.settings.sweep_interval = NEVER;
     // A folder that is not watched is polled only while its agent runs, which this runtime denies.
     host.settings.watch = Watch::Auto;
-    let alarm = Arc::new(Alarm::default());
+    let alarm = Alarm::of(&host);
     let relay = start_with(&host, &alarm).await;
     settled(&relay).await;
     for (number, agent) in (0_u64..).zip(&agents) {

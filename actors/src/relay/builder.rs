@@ -192,6 +192,7 @@ impl RelayBuilder {
             channels,
             runtime,
             agent_statuses: Default::default(),
+            active_sessions: Default::default(),
             actions: self.actions,
             action_policy: self.action_policy.unwrap_or_else(|| Arc::new(AllowEveryAction)),
             exits,

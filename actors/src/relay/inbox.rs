@@ -131,7 +131,7 @@ impl StoppedHost {
             let _ = self.write_always(|ledger| ledger.forget_inbox_files(session, &done));
         }
         if enqueued.is_new {
-            let _ = self.central().and_then(|central| central.touch_last_active(session, now));
+            let _ = self.central().and_then(|central| central.touch_last_active(&[(session.clone(), now)]));
         }
         Ok(enqueued)
     }

@@ -6,7 +6,7 @@ use crate::limits::Limits;
 use crate::model::ids::derived_id;
 use crate::model::staleness::AgentState;
 use crate::runtime::AgentSession;
-use crate::store::central::{ContainerStatus, PendingQuestion};
+use crate::store::central::{ContainerStatus, PendingQuestion, PendingQuestions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -29,6 +29,15 @@ pub struct QuestionRecord {
     pub platform_id: Option<String>,
     /// When it was asked.
     pub asked_at: String,
+}
+
+/// The questions that wait for an answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuestionList {
+    /// The oldest first; of a long title the beginning. A list is bounded, and so are its questions.
+    pub questions: Vec<QuestionRecord>,
+    /// How many more there are, for which the list has no room.
+    pub left_out: u64,
 }
 
 /// An answer to a question.
@@ -80,11 +89,17 @@ impl From<&PendingQuestion> for QuestionRecord {
     }
 }
 
+impl From<PendingQuestions> for QuestionList {
+    fn from(pending: PendingQuestions) -> Self {
+        let questions = pending.questions.iter().map(QuestionRecord::from).collect();
+        Self { questions, left_out: pending.left_out }
+    }
+}
+
 impl Relay {
     /// The questions that wait for an answer, the oldest first.
-    pub async fn questions(&self) -> Result<Vec<QuestionRecord>, OperationError> {
-        let questions = self.read(|engine| engine.central.questions(None)).await?;
-        Ok(questions.iter().map(QuestionRecord::from).collect())
+    pub async fn questions(&self) -> Result<QuestionList, OperationError> {
+        Ok(self.read(|engine| engine.central.questions()).await?.into())
     }
 
     /// Answers a question. The first answer counts; after it, the question no longer waits.
@@ -93,7 +108,7 @@ impl Relay {
     /// waiting: it is told as if somebody had written to it, which wakes it once.
     pub async fn answer(&self, answer: Answer) -> Result<Enqueued, AnswerError> {
         let id = answer.question_id.clone();
-        let found = self.read(move |engine| engine.central.questions(Some(&id))).await?;
+        let found = self.read(move |engine| engine.central.question(&id)).await?;
         let question = check(&answer, found)?;
         let session = question.session_id.clone();
         let facts = self.open_session(&session).await?;
@@ -107,17 +122,16 @@ impl Relay {
 
 impl StoppedHost {
     /// The questions that wait for an answer, the oldest first.
-    pub fn questions(&self) -> Result<Vec<QuestionRecord>, OperationError> {
-        let questions = self.central().and_then(|central| central.questions(None));
-        let questions = questions.map_err(|error| OperationError(error.to_string()))?;
-        Ok(questions.iter().map(QuestionRecord::from).collect())
+    pub fn questions(&self) -> Result<QuestionList, OperationError> {
+        let questions = self.central().and_then(|central| central.questions());
+        Ok(questions.map_err(|error| OperationError(error.to_string()))?.into())
     }
 
     /// Answers a question; see [`Relay::answer`].
     pub fn answer(&self, answer: &Answer, limits: &Limits) -> Result<Enqueued, AnswerError> {
         let words = |error: crate::store::error::StoreError| OperationError(error.to_string());
         let central = self.central().map_err(words)?;
-        let question = check(answer, central.questions(Some(&answer.question_id)).map_err(words)?)?;
+        let question = check(answer, central.question(&answer.question_id).map_err(words)?)?;
         let facts = active(&central.load_snapshot().map_err(words)?, &question.session_id)?;
         let is_gone = facts.container_status == ContainerStatus::Stopped;
         let enqueued = self.enqueue(&question.session_id, message(&question, answer, is_gone), limits)?;
@@ -127,9 +141,8 @@ impl StoppedHost {
 }
 
 /// The question that an answer is for, when it fits.
-fn check(answer: &Answer, found: Vec<PendingQuestion>) -> Result<PendingQuestion, AnswerError> {
-    let question = found.into_iter().next();
-    let question = question.ok_or_else(|| AnswerError::NoSuchQuestion(answer.question_id.clone()))?;
+fn check(answer: &Answer, found: Option<PendingQuestion>) -> Result<PendingQuestion, AnswerError> {
+    let question = found.ok_or_else(|| AnswerError::NoSuchQuestion(answer.question_id.clone()))?;
     let options: Vec<String> = options(&question).into_iter().map(|(value, _)| value).collect();
     if !options.is_empty() && !options.contains(&answer.selected_option) {
         return Err(AnswerError::NotAnOption { given: answer.selected_option.clone(), options });

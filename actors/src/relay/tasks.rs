@@ -2,6 +2,7 @@
 
 use super::{OperationError, Relay, StoppedHost};
 use crate::clock::{Clock, SystemClock};
+use crate::limits::TASK_LIST_BYTES_MAX;
 use crate::model::ids::SessionId;
 use crate::model::missed::MissedPolicy;
 use crate::model::recurrence::Recurrence;
@@ -15,7 +16,7 @@ use crate::session::tasks::change_series;
 use crate::settings::Settings;
 use crate::store::central::SessionFacts;
 use crate::store::error::StoreError;
-use crate::store::inbound::{self, TaskRow};
+use crate::store::inbound::{self, LiveTasks, TaskQuery};
 use crate::store::ledger::LedgerReader;
 use crate::store::open::{self, InboundAccess};
 use crate::store::session_store::Adds;
@@ -27,13 +28,10 @@ use tokio::sync::oneshot;
 
 /// Sessions that are read in one blocking section.
 const SESSIONS_PER_SECTION: usize = 64;
-/// Most tasks of one session that are listed. A session that has more has written them itself.
-const TASKS_PER_SESSION_MAX: usize = 10_000;
-/// Of a longer prompt the beginning is listed, unless one series is asked for.
-const PROMPT_CHARS_MAX: usize = 200;
 
 impl Relay {
-    /// The tasks that match, by session and time. Of all sessions those are read that have tasks.
+    /// The tasks that match, by session and time. Of all sessions those are read that have tasks. The list is bounded;
+    /// what that leaves out is said in it.
     pub async fn tasks(&self, filter: TaskFilter) -> Result<TaskList, OperationError> {
         let engine = self.engine();
         let snapshot = engine.snapshot();
@@ -48,7 +46,7 @@ impl Relay {
         };
         let mut sessions: Vec<SessionFacts> = snapshot.sessions.values().filter(is_wanted).cloned().collect();
         sessions.sort_by(|a, b| a.id.as_str().cmp(b.id.as_str()));
-        let mut list = TaskList::default();
+        let mut listing = Listing::default();
         for some in sessions.chunks(SESSIONS_PER_SECTION) {
             let (some, filter) = (some.to_vec(), filter.clone());
             let part = self.read(move |engine| {
@@ -57,23 +55,23 @@ impl Relay {
                     zone: engine.timezone.clone(),
                     missed: engine.settings.missed_runs,
                 };
-                let mut part = TaskList::default();
                 for facts in &some {
+                    if !planner.may_have(facts, &filter) || !listing.has_room_for(facts) {
+                        continue;
+                    }
                     let opened = engine.sessions_root.session(&facts.agent_group_id, &facts.id).and_then(
                         |directory| open::open_inbound(&Arc::new(directory), InboundAccess::ReadOnly),
                     );
                     let read = opened.and_then(|inbox| {
-                        planner.add(&mut part, facts, &inbox, Some(&engine.ledger_reader), &filter)
+                        planner.add(&mut listing, facts, &inbox, Some(&engine.ledger_reader), &filter)
                     });
-                    note_unreadable(&mut part, facts, read);
+                    listing.note_unreadable(facts, read);
                 }
-                Ok(part)
+                Ok(listing)
             });
-            let TaskList { tasks, unreadable } = part.await?;
-            list.tasks.extend(tasks);
-            list.unreadable.extend(unreadable);
+            listing = part.await?;
         }
-        Ok(list)
+        Ok(listing.finish())
     }
 
     /// The runs of a session that match, the latest first.
@@ -114,17 +112,16 @@ impl StoppedHost {
         let zone = TimeZone::get(&settings.timezone).map_err(|error| words(&error))?;
         let planner = Planner { tenants: &tenants, zone, missed: settings.missed_runs };
         let ledger = self.history()?;
-        let mut list = TaskList::default();
+        let mut listing = Listing::default();
         let unreadable = self.each_session(|facts, store| {
-            let is_wanted = filter.session_id.as_ref().is_none_or(|session| facts.id.as_str() == session);
-            if is_wanted {
-                planner.add(&mut list, facts, store.inbound()?, ledger.as_ref(), filter)
+            if planner.may_have(facts, filter) && listing.has_room_for(facts) {
+                planner.add(&mut listing, facts, store.inbound()?, ledger.as_ref(), filter)
             } else {
                 Ok(())
             }
         });
-        list.unreadable = unreadable.map_err(|error| words(&error))?;
-        Ok(list)
+        listing.list.unreadable.extend(unreadable.map_err(|error| words(&error))?);
+        Ok(listing.finish())
     }
 
     /// The runs of a session that match, the latest first.
@@ -179,30 +176,35 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
+    /// Whether tasks of a session can match.
+    fn may_have(&self, facts: &SessionFacts, filter: &TaskFilter) -> bool {
+        let tenant = || self.tenants.of(&facts.agent_group_id);
+        filter.session_id.as_ref().is_none_or(|session| facts.id.as_str() == session)
+            && filter.tenant.as_ref().is_none_or(|wanted| tenant().name.as_str() == wanted)
+    }
+
     /// Adds the tasks of one session that match.
     fn add(
         &self,
-        list: &mut TaskList,
+        listing: &mut Listing,
         facts: &SessionFacts,
         inbox: &Connection,
         ledger: Option<&LedgerReader>,
         filter: &TaskFilter,
     ) -> Result<(), StoreError> {
         let tenant = self.tenants.of(&facts.agent_group_id);
-        if filter.tenant.as_ref().is_some_and(|wanted| wanted != tenant.name.as_str()) {
-            return Ok(());
-        }
-        let is_wanted = |row: &TaskRow| {
-            let is_named = |id: &String| *id == row.series_id || *id == row.run_id;
-            filter.status.is_none_or(|status| status == row.status)
-                && filter.series_id.as_ref().is_none_or(is_named)
-        };
         let defaults = SeriesDefaults {
             zone: tenant.timezone.clone().unwrap_or_else(|| self.zone.clone()),
             missed: self.missed,
         };
-        let mut rows = inbound::live_tasks(inbox, TASKS_PER_SESSION_MAX)?;
-        rows.retain(is_wanted);
+        let series_id = filter.series_id.as_deref();
+        let query = TaskQuery { series_id, status: filter.status, ..TaskQuery::default() };
+        let LiveTasks { mut rows, bytes, is_cut } = inbound::live_tasks(inbox, &query)?;
+        listing.bytes += bytes;
+        if is_cut {
+            let reason = format!("it has more tasks than a list holds; the first {} are listed", rows.len());
+            listing.list.unreadable.push((facts.id.to_string(), reason));
+        }
         rows.sort_by_key(|row| row.process_after);
         let mut last_runs: HashMap<String, Option<RunRecord>> = HashMap::new();
         for row in rows {
@@ -212,13 +214,13 @@ impl Planner<'_> {
                 (None, None) => None,
             };
             last_runs.insert(row.series_id.clone(), last_run.clone());
-            list.tasks.push(TaskRecord {
+            listing.list.tasks.push(TaskRecord {
                 session_id: facts.id.to_string(),
                 agent_group_id: facts.agent_group_id.to_string(),
                 tenant: tenant.name.to_string(),
                 timezone: row.options.zone(&defaults.zone).iana_name().unwrap_or("UTC").to_owned(),
                 missed_runs: row.options.policy(defaults.missed).runs,
-                prompt: if filter.series_id.is_some() { row.prompt } else { beginning(&row.prompt) },
+                prompt: row.prompt,
                 series_id: row.series_id,
                 run_id: row.run_id,
                 status: row.status,
@@ -248,17 +250,66 @@ impl TaskRecord {
     }
 }
 
-fn beginning(prompt: &str) -> String {
-    match prompt.char_indices().nth(PROMPT_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &prompt[..end]),
-        None => prompt.to_owned(),
+/// A list in the making.
+#[derive(Debug, Default)]
+struct Listing {
+    list: TaskList,
+    /// How large its tasks are.
+    bytes: usize,
+    /// The first session for which there was no room, and how many there were.
+    left_out: Option<(String, u64)>,
+}
+
+impl Listing {
+    /// Whether a session's tasks may be added; else it takes note of that.
+    fn has_room_for(&mut self, facts: &SessionFacts) -> bool {
+        if self.bytes < TASK_LIST_BYTES_MAX {
+            return true;
+        }
+        self.left_out.get_or_insert_with(|| (facts.id.to_string(), 0)).1 += 1;
+        false
+    }
+
+    fn note_unreadable(&mut self, facts: &SessionFacts, read: Result<(), StoreError>) {
+        match read {
+            // A session without a folder has no tasks.
+            Ok(()) | Err(StoreError::Missing(_)) => {}
+            Err(error) => self.list.unreadable.push((facts.id.to_string(), error.to_string())),
+        }
+    }
+
+    fn finish(self) -> TaskList {
+        let Self { mut list, left_out, .. } = self;
+        if let Some((first, count)) = left_out {
+            let reason =
+                format!("the list is full: {count} sessions are left out; name a session or a tenant");
+            list.unreadable.push((first, reason));
+        }
+        list
     }
 }
 
-fn note_unreadable(list: &mut TaskList, facts: &SessionFacts, read: Result<(), StoreError>) {
-    match read {
-        // A session without a folder has no tasks.
-        Ok(()) | Err(StoreError::Missing(_)) => {}
-        Err(error) => list.unreadable.push((facts.id.to_string(), error.to_string())),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::DataDir;
+
+    #[test]
+    fn a_list_that_is_full_says_which_sessions_it_leaves_out() {
+        let data = DataDir::new();
+        for id in ["sess-a", "sess-b", "sess-c"] {
+            data.session(crate::testing::SessionSpec::new("ag-main").id(id));
+        }
+        let snapshot = crate::store::central::Central::open(data.path()).unwrap().load_snapshot().unwrap();
+        let facts = |id: &str| &snapshot.sessions[&SessionId::new(id).unwrap()];
+        let mut listing = Listing { bytes: TASK_LIST_BYTES_MAX - 1, ..Listing::default() };
+        assert!(listing.has_room_for(facts("sess-a")));
+        listing.bytes += 1;
+        assert!(!listing.has_room_for(facts("sess-b")) && !listing.has_room_for(facts("sess-c")));
+        let list = listing.finish();
+        assert_eq!(list.unreadable.len(), 1);
+        let (session, reason) = &list.unreadable[0];
+        assert!(session == "sess-b" && reason.contains("2 sessions are left out"), "{session}: {reason}");
+        assert_eq!(Listing::default().finish().unreadable, []);
     }
 }

@@ -129,9 +129,9 @@ pub struct TaskRecord {
     pub missed_runs: MissedRuns,
     /// How often the run was given another try.
     pub tries: u32,
-    /// What the agent is told.
+    /// What the agent is told; of a longer text the beginning, unless one series is asked for.
     pub prompt: String,
-    /// A script that runs before.
+    /// A script that runs before; only when one series is asked for.
     pub script: Option<String>,
     /// The chat that it answers to.
     pub channel_type: Option<String>,
@@ -156,12 +156,12 @@ pub struct TaskFilter {
     pub series_id: Option<String>,
 }
 
-/// Tasks, and the sessions of which nobody can say.
+/// Tasks, and the sessions of which not all are listed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskList {
     /// By session, then by the time of the next run.
     pub tasks: Vec<TaskRecord>,
-    /// Sessions that cannot be read, with the reason.
+    /// Sessions that cannot be read, or of which not all is listed, with the reason.
     pub unreadable: Vec<(String, String)>,
 }
 

@@ -1,5 +1,5 @@
-//! What a relay does about the agents of its runtime, whichever runtime it is: `v2.db` says whether they run, and those
-//! without work are stopped.
+//! What a relay does about the agents of its runtime, whichever runtime it is: `v2.db` says whether they run and when
+//! their sessions were active, and those without work are stopped.
 
 use super::{AgentSession, AgentState, Running};
 use crate::engine::Engine;
@@ -20,6 +20,11 @@ pub(crate) async fn run(engine: Arc<Engine>) {
         tokio::select! {
             () = engine.agent_statuses.changed() => {
                 if !write_statuses(&engine).await {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
+            () = engine.active_sessions.changed() => {
+                if !write_active(&engine).await {
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
@@ -58,6 +63,24 @@ pub(crate) async fn write_statuses(engine: &Engine) -> bool {
     };
     slog::error!(engine.logger, "v2.db does not say which agents run"; "error" => error);
     engine.agent_statuses.put_back(unwritten);
+    false
+}
+
+/// Tells `v2.db` which sessions were active; whether that worked. What cannot be written is left out: a stale time harms
+/// nobody, and the next message says it again.
+pub(crate) async fn write_active(engine: &Engine) -> bool {
+    let noted = engine.active_sessions.take();
+    if noted.is_empty() {
+        return true;
+    }
+    let central = Arc::clone(&engine.central);
+    let times: Vec<_> = noted.iter().map(|(session, at, _)| (session.clone(), *at)).collect();
+    let error = match engine.blocking.run(move || central.touch_last_active(&times)).await {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    slog::warn!(engine.logger, "last_active not written"; "sessions" => noted.len(), "error" => error);
     false
 }
 

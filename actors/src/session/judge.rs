@@ -1,13 +1,15 @@
 //! What is to become of a row: judged from the row, the session's permissions and its inbox.
 
+use crate::limits::{QUESTION_OPTIONS_BYTES_MAX, QUESTION_TITLE_BYTES_MAX};
 use crate::model::content::{Content, Shape};
 use crate::model::error::ErrorClass;
 use crate::model::ids::{AgentGroupId, ChannelType, PlatformId, SessionId};
 use crate::model::message::{Destination, Lane, OutboundRow};
 use crate::model::revision::Revision;
 use crate::model::route::{self, Permissions, Route};
+use crate::model::text;
 use crate::model::time::Timestamp;
-use crate::store::central::{CentralSnapshot, PendingQuestion, QuestionInsert};
+use crate::store::central::{Central, CentralSnapshot, PendingQuestion, QuestionInsert};
 use crate::store::error::StoreError;
 use crate::store::inbound;
 use crate::store::ledger::{Admission, InitialState};
@@ -168,6 +170,7 @@ impl Judged {
             return None;
         };
         let title = question.title.clone().or_else(|| question.question.clone()).unwrap_or_default();
+        let title = text::bounded(title, QUESTION_TITLE_BYTES_MAX);
         Some(PendingQuestion {
             options_json: question.options_json(),
             question_id: question.question_id,
@@ -181,11 +184,25 @@ impl Judged {
         })
     }
 
-    /// Takes note of how storing the question went: an id that another message has used is refused.
-    pub fn question_stored(&mut self, stored: QuestionInsert) {
-        if stored == QuestionInsert::Taken {
-            let reason = "another message has asked a question with this questionId".to_owned();
+    /// Stores the question that this row asks. One whose id another message has used is refused, and so is one with
+    /// too many options.
+    pub fn store_question(
+        &mut self,
+        question: &PendingQuestion,
+        central: &Central,
+    ) -> Result<(), StoreError> {
+        let bytes = question.options_json.len();
+        let refused = if bytes > QUESTION_OPTIONS_BYTES_MAX {
+            let limit = QUESTION_OPTIONS_BYTES_MAX;
+            Some(format!("the options of this question have {bytes} bytes, the limit is {limit}"))
+        } else if central.insert_question(question)? == QuestionInsert::Taken {
+            Some("another message has asked a question with this questionId".to_owned())
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
             self.verdict = Verdict::Dead { class: ErrorClass::Invalid, reason };
         }
+        Ok(())
     }
 }

@@ -119,7 +119,7 @@ fn judge_rows(
     for row in rows {
         let mut judged = judge.judge(row, store)?;
         if let Some(question) = judged.question(&context.session, now) {
-            judged.question_stored(context.engine.central.insert_question(&question)?);
+            judged.store_question(&question, &context.engine.central)?;
         }
         all.push(judged);
     }

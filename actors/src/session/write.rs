@@ -221,20 +221,14 @@ fn write_all(
     Ok((written, answers))
 }
 
-/// Says in `v2.db` that the session is in use; not with every message, since each change of that file is read again.
+/// Has `v2.db` told that the session is in use; not with every message, since each change of that file is read again.
 fn note_activity(context: &StepContext, now: Timestamp) {
     let snapshot = context.engine.snapshot();
     let known = snapshot.sessions.get(&context.session).and_then(|facts| facts.last_active);
     if known.is_some_and(|known| now.since(known) < LAST_ACTIVE_STEP) {
         return;
     }
-    // The messages are written; a stale time harms nobody.
-    if let Err(error) = context.engine.central.touch_last_active(&context.session, now)
-        && context.engine.may_warn(&context.session)
-    {
-        slog::warn!(context.engine.logger, "last_active not written"; "session" => %context.session,
-            "error" => %error);
-    }
+    context.engine.active_sessions.note(&context.session, now, context.engine.activity.token());
 }
 
 fn remove_outbox(

@@ -5,7 +5,7 @@ mod schema;
 mod sessions;
 mod snapshot;
 
-pub use questions::{PendingQuestion, QuestionInsert};
+pub use questions::{PendingQuestion, PendingQuestions, QuestionInsert};
 pub use schema::create_central_schema;
 pub use sessions::{
     DestinationTarget, NamedDestination, ResolvedSession, SessionMode, SessionRequest, UnresolvedSession,
@@ -89,7 +89,8 @@ impl Central {
         read_snapshot(&conn, version)
     }
 
-    /// Records a question that an agent asks, so that the answer finds its session.
+    /// Records a question that an agent asks, so that the answer finds its session. Of a session with very many, the
+    /// oldest are forgotten.
     pub fn insert_question(&self, question: &PendingQuestion) -> Result<QuestionInsert, StoreError> {
         let mut conn = self.connection()?;
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -127,11 +128,17 @@ impl Central {
         Ok(tx.commit()?)
     }
 
-    /// Says when a session was last active; returns whether it exists.
-    pub fn touch_last_active(&self, session: &SessionId, now: Timestamp) -> Result<bool, StoreError> {
-        let conn = self.connection()?;
-        let mut statement = conn.prepare_cached("UPDATE sessions SET last_active = ?2 WHERE id = ?1")?;
-        Ok(statement.execute([session.as_str(), &now.to_iso()])? > 0)
+    /// Says when sessions were last active, at once. Sessions that do not exist are left out.
+    pub fn touch_last_active(&self, times: &[(SessionId, Timestamp)]) -> Result<(), StoreError> {
+        let mut conn = self.connection()?;
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        {
+            let mut statement = tx.prepare_cached("UPDATE sessions SET last_active = ?2 WHERE id = ?1")?;
+            for (session, at) in times {
+                statement.execute([session.as_str(), &at.to_iso()])?;
+            }
+        }
+        Ok(tx.commit()?)
     }
 
     /// Finds the session that is asked for, or makes it under `new_id`, active and with a stopped container.
@@ -155,9 +162,14 @@ impl Central {
         sessions::destinations(&*self.connection()?, group)
     }
 
-    /// The questions that wait for an answer, the oldest first; only the one of that id when one is given.
-    pub fn questions(&self, question_id: Option<&str>) -> Result<Vec<PendingQuestion>, StoreError> {
-        questions::list(&*self.connection()?, question_id)
+    /// The questions that wait for an answer, the oldest first, as far as a list has room for them.
+    pub fn questions(&self) -> Result<PendingQuestions, StoreError> {
+        questions::list(&*self.connection()?)
+    }
+
+    /// The question of that id, if it waits for an answer.
+    pub fn question(&self, question_id: &str) -> Result<Option<PendingQuestion>, StoreError> {
+        questions::find(&*self.connection()?, question_id)
     }
 
     /// Forgets a question that is answered, unless another message has asked it since.

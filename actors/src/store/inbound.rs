@@ -27,7 +27,7 @@ pub use recurrence::{
 pub use routing::{last_peer_session, reply_source, write_destinations, write_session_routing};
 pub use runs::{OverduePage, move_missed_run, overdue_recurring, runs_among, series_run};
 pub use schema::{create_schema, create_tables, needs_upgrade, upgrade};
-pub use task_list::{TaskRow, live_tasks, run_series_now};
+pub use task_list::{LiveTasks, TaskQuery, TaskRow, live_tasks, run_series_now};
 pub use tasks::{
     NewTask, TaskUpdate, cancel_series, count_live_tasks, insert_task, pause_series, resume_series,
     update_series,

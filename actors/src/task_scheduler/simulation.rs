@@ -238,7 +238,7 @@ impl World {
             assert!(session.begun.remove(run), "{run:?} ended {status:?} without having begun");
         }
         let mut woken = Vec::new();
-        for task in inbound::live_tasks(&session.inbox, 100).unwrap() {
+        for task in inbound::live_tasks(&session.inbox, &Default::default()).unwrap().rows {
             let id = MessageId::new(&task.run_id).unwrap();
             if task.process_after.is_some_and(|due| due <= now) && session.begun.insert(id.clone()) {
                 woken.push(id);

@@ -4,6 +4,7 @@ use super::super::client::{ClientError, ControlClient};
 use super::*;
 use nanorelay_actors::inbox::{AttachmentContent, InboxAttachment};
 use nanorelay_actors::model::hold::{Hold, HoldCause, HoldScopeKind};
+use nanorelay_actors::relay::QuestionRecord;
 use nanorelay_actors::report::{AttemptRecord, DeliveryState};
 use nanorelay_actors::runtime::AgentState;
 use std::io::Write;
@@ -148,8 +149,8 @@ impl ControlTarget for Fake {
         let (session_id, agent_group_id) = (format!("{request:?}"), request.agent_group_id.to_string());
         Ok(ReadySession { session_id, agent_group_id, is_new: true })
     }
-    async fn questions(&self) -> Result<Vec<QuestionRecord>, OperationError> {
-        Ok(vec![question()])
+    async fn questions(&self) -> Result<QuestionList, OperationError> {
+        Ok(QuestionList { questions: vec![question()], left_out: 3 })
     }
     async fn answer(&self, answer: Answer) -> Result<Enqueued, AnswerError> {
         Err(AnswerError::NoSuchQuestion(answer.question_id))
@@ -342,7 +343,7 @@ async fn sessions_are_asked_for_and_questions_are_answered() {
             session_request("ag", Some(&chat), Some("t"), Some(SessionMode::PerThread), true).unwrap();
         let ready = client.create_session(&request).unwrap();
         assert_eq!(ready.session_id, format!("{request:?}"), "every part arrives");
-        assert_eq!(client.questions().unwrap(), [question()]);
+        assert_eq!(client.questions().unwrap(), QuestionList { questions: vec![question()], left_out: 3 });
         let (question_id, selected_option) = ("q-2".to_owned(), "Yes".to_owned());
         let refused = client.answer(&Answer { question_id, selected_option, user_id: "u".to_owned() });
         assert!(refused.unwrap_err().to_string().contains("q-2"));

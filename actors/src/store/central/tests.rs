@@ -181,7 +181,7 @@ fn the_version_changes_with_every_commit_of_anybody() {
     let second = world.central.data_version().unwrap();
     assert_ne!(second, first);
     assert_eq!(world.central.load_snapshot().unwrap().version, second);
-    world.central.touch_last_active(&session("ops"), NOW).unwrap();
+    world.central.touch_last_active(&[(session("ops"), NOW)]).unwrap();
     assert_ne!(world.central.data_version().unwrap(), second);
 }
 
@@ -201,7 +201,7 @@ fn a_session_is_created_once_and_its_state_is_kept() {
         let again = resolve("newer");
         assert_eq!((again.session_id.as_str(), again.is_new), ("new", false));
         assert!(central.set_container_status(&new.session_id, ContainerStatus::Running).unwrap());
-        assert!(central.touch_last_active(&new.session_id, NOW).unwrap());
+        central.touch_last_active(&[(new.session_id.clone(), NOW), (session("nobody"), NOW)]).unwrap();
         assert!(!central.set_container_status(&session("nobody"), ContainerStatus::Idle).unwrap());
         let snapshot = central.load_snapshot().unwrap();
         let facts = snapshot.newest_active_session(&group("ag-helper")).unwrap();
@@ -298,18 +298,82 @@ fn a_question_is_recorded_once_and_its_id_is_never_taken_over() {
             .query_row("SELECT session_id, created_at FROM pending_questions", [], |row| row.try_into())
             .unwrap();
         assert_eq!(row, ("main".to_owned(), "2026-11-22T07:47:15.501Z".to_owned()));
-        let listed = central.questions(None).unwrap();
+        let listed = central.questions().unwrap().questions;
         assert_eq!((listed.len(), listed[0].created_at), (1, NOW));
-        assert_eq!(central.questions(Some("q-1")).unwrap(), listed);
-        assert_eq!(central.questions(Some("q-2")).unwrap(), []);
+        assert_eq!(central.question("q-1").unwrap().as_ref(), Some(&listed[0]));
+        assert_eq!(central.question("q-2").unwrap(), None);
         central.remove_question(&question("main", "m-2")).unwrap();
-        assert_eq!(central.questions(None).unwrap().len(), 1, "another message's question stays");
+        assert_eq!(central.questions().unwrap().questions.len(), 1, "another message's question stays");
         central.remove_question(&listed[0]).unwrap();
-        assert_eq!(central.questions(None).unwrap(), []);
+        assert_eq!(central.questions().unwrap(), PendingQuestions::default());
     }
     let World { central, other, .. } = &current();
     other.execute_batch("DROP TABLE pending_questions").unwrap();
     assert_eq!(central.insert_question(&question("main", "m-1")).unwrap(), QuestionInsert::NoTable);
+}
+
+#[test]
+fn a_session_has_so_many_questions_and_the_latest_stay() {
+    use crate::limits::QUESTIONS_PER_SESSION_MAX;
+    let World { central, .. } = &current();
+    let ask = |from: &str, number: usize, created_at: Timestamp| {
+        let question = PendingQuestion {
+            question_id: format!("{from}-{number:03}"),
+            session_id: session(from),
+            message_out_id: MessageId::new(&format!("m-{number}")).unwrap(),
+            platform_id: None,
+            channel_type: None,
+            thread_id: None,
+            title: "Confirm".to_owned(),
+            options_json: "[]".to_owned(),
+            created_at,
+        };
+        assert_eq!(central.insert_question(&question).unwrap(), QuestionInsert::Inserted);
+    };
+    let at = |number: usize| Timestamp::from_ms(NOW.as_ms() + number as i64);
+    ask("ops", 0, NOW);
+    for number in 0..QUESTIONS_PER_SESSION_MAX + 2 {
+        ask("main", number, at(number));
+    }
+    let ids = || -> Vec<String> {
+        let listed = central.questions().unwrap();
+        assert_eq!(listed.left_out, 0);
+        let of_main = listed.questions.into_iter().map(|question| question.question_id);
+        of_main.filter(|id| id.starts_with("main")).collect()
+    };
+    assert_eq!((ids().len(), ids()[0].as_str()), (QUESTIONS_PER_SESSION_MAX, "main-002"));
+    assert!(central.question("ops-000").unwrap().is_some(), "another session's question stays");
+    // The clock went back.
+    ask("main", 900, NOW);
+    assert_eq!((ids().len(), ids()[0].as_str()), (QUESTIONS_PER_SESSION_MAX, "main-900"));
+}
+
+#[test]
+fn a_list_of_questions_is_bounded_whatever_another_program_has_written() {
+    use crate::limits::{QUESTION_TITLE_BYTES_MAX, QUESTIONS_LISTED_MAX};
+    let World { central, other, .. } = &current();
+    other
+        .execute_batch(
+            "INSERT INTO pending_questions (question_id, session_id, message_out_id, title, options_json, created_at)
+             VALUES ('large', 'main', 'm-1', printf('%.*c', 100000, 't'),
+               '[\"' || printf('%.*c', 100000, 'o') || '\"]', '2026-11-22T07:47:15.501Z')",
+        )
+        .unwrap();
+    let listed = central.questions().unwrap().questions.remove(0);
+    assert_eq!((listed.title.len(), listed.options_json.as_str()), (QUESTION_TITLE_BYTES_MAX, "[]"));
+    let whole = central.question("large").unwrap().unwrap();
+    assert_eq!((whole.title.len(), whole.options_json.len()), (100_000, 100_004));
+    other
+        .execute_batch(&format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {})
+             INSERT INTO pending_questions (question_id, session_id, message_out_id, title, options_json, created_at)
+             SELECT 'q-' || i, 'main', 'm-1', '', '[]', '2026-11-23T00:00:00Z' FROM n",
+            QUESTIONS_LISTED_MAX + 6
+        ))
+        .unwrap();
+    let listed = central.questions().unwrap();
+    assert_eq!((listed.questions.len(), listed.left_out), (QUESTIONS_LISTED_MAX, 7));
+    assert_eq!(listed.questions[0].question_id, "large", "the oldest are listed");
 }
 
 #[test]

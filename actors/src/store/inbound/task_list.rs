@@ -1,14 +1,18 @@
 //! Tasks as an operator sees them, and a run that an operator starts.
 
 use super::next_seq;
+use crate::limits::{TASK_LIST_BYTES_PER_SESSION_MAX, TASKS_LISTED_PER_SESSION_MAX};
 use crate::model::ids::MessageId;
 use crate::model::series::{TaskOptions, manual_run_id};
 use crate::model::time::Timestamp;
 use crate::report::TaskStatus;
 use crate::store::error::StoreError;
-use crate::store::sql::{bounded, cell, prepare_either, sql_limit};
+use crate::store::sql::{bounded, cell, prepare_either};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
 use serde::Deserialize;
+
+/// Of a longer prompt the beginning is read, unless one series is asked for. [`beginning!`] has it as a literal.
+const PROMPT_CHARS_MAX: usize = 200;
 
 /// A run that is still to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,12 +43,58 @@ pub struct TaskRow {
     pub thread_id: Option<String>,
 }
 
-/// `series` is the text of the second column.
+/// Which runs are read, and how much of them.
+#[derive(Debug, Clone, Copy)]
+pub struct TaskQuery<'a> {
+    /// Only this series, named by its id or that of any of its runs. It is read whole; of all series, the beginnings of
+    /// prompts and no scripts.
+    pub series_id: Option<&'a str>,
+    /// Only those that stand so.
+    pub status: Option<TaskStatus>,
+    /// Most rows.
+    pub rows_max: usize,
+    /// The row that reaches so many bytes is the last one.
+    pub bytes_max: usize,
+}
+
+/// Runs that are still to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LiveTasks {
+    /// In the order in which they were written.
+    pub rows: Vec<TaskRow>,
+    /// Their size in memory.
+    pub bytes: usize,
+    /// Whether there are more.
+    pub is_cut: bool,
+}
+
+impl Default for TaskQuery<'_> {
+    fn default() -> Self {
+        Self {
+            series_id: None,
+            status: None,
+            rows_max: TASKS_LISTED_PER_SESSION_MAX,
+            bytes_max: TASK_LIST_BYTES_PER_SESSION_MAX,
+        }
+    }
+}
+
+impl TaskRow {
+    fn bytes(&self) -> usize {
+        let options =
+            [&self.recurrence, &self.script, &self.channel_type, &self.platform_id, &self.thread_id];
+        let options = options.into_iter().chain([&self.options.timezone]).flatten();
+        let texts = options.chain([&self.run_id, &self.series_id, &self.prompt]).map(String::len);
+        size_of::<Self>() + texts.sum::<usize>()
+    }
+}
+
+/// `series` is the name of the series' column, `content` what is read of the content.
 macro_rules! live_tasks {
-    ($series:expr) => {
+    ($series:literal, $content:expr) => {
         concat!(
             "SELECT id, ",
-            $series,
+            bounded!($series),
             ", status, ",
             bounded!("process_after"),
             ", ",
@@ -55,10 +105,29 @@ macro_rules! live_tasks {
             bounded!("platform_id"),
             ", ",
             bounded!("thread_id"),
-            ", CASE WHEN typeof(content) = 'text' AND octet_length(content) <= 4194304 THEN content END
+            ", CASE WHEN typeof(content) = 'text' AND octet_length(content) <= 4194304 THEN ",
+            $content,
+            " END
              FROM messages_in WHERE status IN ('pending','paused') AND (kind = 'task' OR recurrence IS NOT NULL)
-               AND typeof(id) = 'text' AND octet_length(id) BETWEEN 1 AND 1024 ORDER BY rowid LIMIT ?1"
+               AND typeof(id) = 'text' AND octet_length(id) BETWEEN 1 AND 1024
+               AND (?1 IS NULL OR id = ?1 OR ",
+            $series,
+            " = ?1) AND (?2 IS NULL OR status = ?2) ORDER BY rowid"
         )
+    };
+}
+
+/// The keys of a content that a list shows, each of bounded length: one character more than [`PROMPT_CHARS_MAX`] of the
+/// prompt, so that a longer one can be told.
+macro_rules! beginning {
+    () => {
+        "CASE WHEN json_valid(content) THEN json_object(
+           'prompt', CASE json_type(content, '$.prompt')
+             WHEN 'text' THEN substr(content ->> '$.prompt', 1, 201) END,
+           'timezone', CASE json_type(content, '$.timezone')
+             WHEN 'text' THEN substr(content ->> '$.timezone', 1, 64) END,
+           'missedRuns', CASE json_type(content, '$.missedRuns')
+             WHEN 'text' THEN substr(content ->> '$.missedRuns', 1, 64) END) END"
     };
 }
 
@@ -70,12 +139,36 @@ struct TaskContent {
     script: Option<String>,
 }
 
-/// At most `limit` runs that are still to be.
-pub fn live_tasks(conn: &Connection, limit: usize) -> Result<Vec<TaskRow>, StoreError> {
-    let mut statement =
-        prepare_either(conn, live_tasks!(bounded!("series_id")), live_tasks!("NULL AS series_id"))?;
-    let rows = statement.query_map([sql_limit(limit)], read_task)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+/// Runs that are still to be.
+pub fn live_tasks(conn: &Connection, query: &TaskQuery<'_>) -> Result<LiveTasks, StoreError> {
+    let mut statement = match query.series_id {
+        Some(_) => prepare_either(conn, live_tasks!("series_id", "content"), live_tasks!("NULL", "content"))?,
+        None => {
+            prepare_either(conn, live_tasks!("series_id", beginning!()), live_tasks!("NULL", beginning!()))?
+        }
+    };
+    let mut rows = statement.query(params![query.series_id, query.status.map(TaskStatus::as_str)])?;
+    let mut live = LiveTasks::default();
+    while let Some(row) = rows.next()? {
+        if live.rows.len() >= query.rows_max || live.bytes >= query.bytes_max {
+            live.is_cut = true;
+            break;
+        }
+        let mut task = read_task(row)?;
+        if query.series_id.is_none() {
+            task.prompt = beginning(task.prompt);
+        }
+        live.bytes += task.bytes();
+        live.rows.push(task);
+    }
+    Ok(live)
+}
+
+fn beginning(prompt: String) -> String {
+    match prompt.char_indices().nth(PROMPT_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &prompt[..end]),
+        None => prompt,
+    }
 }
 
 fn read_task(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
@@ -164,6 +257,10 @@ mod tests {
         conn
     }
 
+    fn listed(conn: &Connection, series_id: Option<&str>) -> Vec<TaskRow> {
+        live_tasks(conn, &TaskQuery { series_id, ..TaskQuery::default() }).unwrap().rows
+    }
+
     #[test]
     fn a_task_is_listed_with_all_that_its_row_says() {
         let conn = with_task(Some("@daily"));
@@ -186,11 +283,46 @@ mod tests {
             platform_id: Some("slack:C1".to_owned()),
             thread_id: None,
         };
-        assert_eq!(live_tasks(&conn, 10).unwrap(), [expected]);
+        assert_eq!(listed(&conn, Some("t")), std::slice::from_ref(&expected));
+        assert_eq!(listed(&conn, None), [TaskRow { script: None, ..expected }]);
+        assert_eq!(listed(&conn, Some("u")), []);
         conn.execute("UPDATE messages_in SET content = 'no JSON', process_after = 'soon' WHERE id = 't'", [])
             .unwrap();
-        let odd = &live_tasks(&conn, 10).unwrap()[0];
-        assert_eq!((odd.prompt.as_str(), odd.process_after), ("", None));
+        for series in [Some("t"), None] {
+            let odd = &listed(&conn, series)[0];
+            assert_eq!((odd.prompt.as_str(), odd.process_after), ("", None));
+        }
+    }
+
+    #[test]
+    fn a_list_has_the_beginnings_of_prompts_and_no_script_and_says_that_it_is_cut() {
+        let conn = with_task(Some("@daily"));
+        let content = serde_json::json!({ "prompt": "é".repeat(100_000), "script": "x".repeat(1_000_000),
+            "timezone": "Europe/Berlin", "missedRuns": "skip" });
+        conn.execute("UPDATE messages_in SET content = ?1", [content.to_string()]).unwrap();
+        let task = &listed(&conn, None)[0];
+        assert_eq!(task.prompt, format!("{}…", "é".repeat(PROMPT_CHARS_MAX)));
+        assert_eq!((&task.script, task.options.timezone.as_deref()), (&None, Some("Europe/Berlin")));
+        assert_eq!(task.options.missed_runs, Some(MissedRuns::Skip));
+        let whole = &listed(&conn, Some("t"))[0];
+        assert_eq!((whole.prompt.len(), whole.script.as_ref().map(String::len)), (200_000, Some(1_000_000)));
+
+        conn.execute_batch(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 99)
+             INSERT INTO messages_in (id, seq, kind, timestamp, status, content)
+             SELECT 'more-' || i, 100 + 2 * i, 'task', '', CASE i WHEN 99 THEN 'paused' ELSE 'pending' END, '{}' FROM n",
+        )
+        .unwrap();
+        let count = |query: TaskQuery<'_>| {
+            let live = live_tasks(&conn, &query).unwrap();
+            (live.rows.len(), live.is_cut)
+        };
+        assert_eq!(count(TaskQuery::default()), (100, false));
+        assert_eq!(count(TaskQuery { rows_max: 100, ..TaskQuery::default() }), (100, false));
+        assert_eq!(count(TaskQuery { rows_max: 99, ..TaskQuery::default() }), (99, true));
+        assert_eq!(count(TaskQuery { bytes_max: 1, ..TaskQuery::default() }), (1, true));
+        let paused = TaskQuery { status: Some(TaskStatus::Paused), ..TaskQuery::default() };
+        assert_eq!(count(TaskQuery { rows_max: 1, ..paused }), (1, false));
     }
 
     #[test]
@@ -220,7 +352,7 @@ mod tests {
         let conn = with_task(None);
         assert_eq!(change(&conn, |tx| run_series_now(tx, "t", NOW)), 1);
         assert_eq!(column(&conn, "t", "process_after"), Some(NOW.to_iso()));
-        assert_eq!(live_tasks(&conn, 10).unwrap().len(), 1);
+        assert_eq!(listed(&conn, None).len(), 1);
         assert_eq!(change(&conn, |tx| run_series_now(tx, "other", NOW)), 0);
     }
 }

@@ -126,38 +126,54 @@ pub fn resume_series(tx: &Transaction<'_>, task_id: &str) -> Result<usize, Store
 }
 
 /// Changes what has still to run of a series; returns how many rows that are. Keys of the content that are not
-/// given stay as they are.
+/// given stay as they are. A run that an operator started beside a recurring one keeps its time, and recurs never.
 pub fn update_series(tx: &Transaction<'_>, task_id: &str, update: &TaskUpdate) -> Result<usize, StoreError> {
-    let live = live_contents(tx, task_id)?;
+    let live = live_rows(tx, task_id)?;
     let mut statement = tx.prepare_cached(
         "UPDATE messages_in SET content = :content,
            process_after = CASE WHEN :move THEN :process_after ELSE process_after END,
            recurrence = CASE WHEN :repeat THEN :recurrence ELSE recurrence END
          WHERE rowid = :rowid",
     )?;
-    for (rowid, content) in &live {
+    for LiveRow { rowid, content, is_extra } in &live {
         statement.execute(named_params! {
             ":rowid": rowid,
             ":content": merged(content, update),
-            ":move": update.process_after.is_some(),
+            ":move": update.process_after.is_some() && !is_extra,
             ":process_after": update.process_after.map(Timestamp::to_iso),
-            ":repeat": update.recurrence.is_some(),
+            ":repeat": update.recurrence.is_some() && !is_extra,
             ":recurrence": update.recurrence.clone().flatten(),
         })?;
     }
     Ok(live.len())
 }
 
-/// Rowid and content of the live rows of a series. Content that is not text, or too large, reads as empty.
-fn live_contents(tx: &Transaction<'_>, task_id: &str) -> Result<Vec<(i64, String)>, StoreError> {
+/// A row that has still to run.
+struct LiveRow {
+    rowid: i64,
+    /// Empty when it is not text, or too large.
+    content: String,
+    /// Whether it runs besides the plan: it does not recur, and its series has a live row that does.
+    is_extra: bool,
+}
+
+fn live_rows(tx: &Transaction<'_>, task_id: &str) -> Result<Vec<LiveRow>, StoreError> {
     let mut statement = tx.prepare_cached(concat!(
-        "SELECT rowid, CASE WHEN typeof(content) = 'text' AND octet_length(content) <= ?2 THEN content END
+        "SELECT rowid, CASE WHEN typeof(content) = 'text' AND octet_length(content) <= ?2 THEN content END,
+           recurrence IS NULL AND coalesce(series_id, id) IN (
+             SELECT coalesce(series_id, id) FROM messages_in
+             WHERE status IN ('pending','paused') AND kind = 'task' AND recurrence IS NOT NULL)
          FROM messages_in WHERE ",
         live_of_series!()
     ))?;
     let rows = statement.query_map((task_id, TASK_CONTENT_BYTES_MAX), |row| {
         let content = row.get_ref(1)?.as_str_or_null().unwrap_or_default();
-        Ok((row.get(0)?, content.unwrap_or_default().to_owned()))
+        Ok(LiveRow {
+            rowid: row.get(0)?,
+            content: content.unwrap_or_default().to_owned(),
+            // NULL when a forged row without any id is among those that recur.
+            is_extra: row.get::<_, Option<bool>>(2)?.unwrap_or(false),
+        })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -182,6 +182,44 @@ fn an_update_by_original_id_reaches_the_live_follow_up_only() {
 }
 
 #[test]
+fn an_update_of_a_series_moves_no_run_that_an_operator_has_just_started() {
+    use crate::store::inbound::run_series_now;
+    let conn = with_follow_up();
+    assert_eq!(change(&conn, |tx| run_series_now(tx, "task-1", NOW)), 1);
+    let started: String = conn
+        .query_row("SELECT id FROM messages_in WHERE status = 'pending' AND recurrence IS NULL", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    let update = TaskUpdate {
+        prompt: Some("new".to_owned()),
+        process_after: Some(Timestamp::from_ms(0)),
+        recurrence: Some(Some("*/5 * * * *".to_owned())),
+        ..TaskUpdate::default()
+    };
+    assert_eq!(rewrite(&conn, "task-1", &update), 2);
+    is(&conn, "run-2", "process_after", Some("1970-01-01T00:00:00.000Z"));
+    is(&conn, "run-2", "recurrence", Some("*/5 * * * *"));
+    is(&conn, &started, "process_after", Some(&NOW.to_iso()));
+    is(&conn, &started, "recurrence", None);
+    is(&conn, &started, "content", Some(r#"{"prompt":"new","script":null}"#));
+    // It is not made a second series when it is named itself either.
+    let again = TaskUpdate { recurrence: Some(Some("@daily".to_owned())), ..TaskUpdate::default() };
+    rewrite(&conn, &started, &again);
+    is(&conn, &started, "recurrence", None);
+    // The series' end leaves a run that may be moved, also beside a row that only an agent can have written.
+    conn.execute_batch(
+        "UPDATE messages_in SET status = 'completed' WHERE id = 'run-2';
+         INSERT INTO messages_in (kind, timestamp, status, recurrence, content)
+         VALUES ('task', '', 'pending', '@daily', '{}')",
+    )
+    .unwrap();
+    let later = TaskUpdate { process_after: Some(DUE), ..TaskUpdate::default() };
+    assert_eq!(rewrite(&conn, "task-1", &later), 1);
+    is(&conn, &started, "process_after", Some(&DUE.to_iso()));
+}
+
+#[test]
 fn an_update_replaces_content_that_is_no_json_object() {
     let conn = current();
     change(&conn, |tx| insert_task(tx, &task("task-1"), NOW));
