@@ -156,9 +156,11 @@ impl Relay {
     pub async fn shutdown(&self, deadline: Duration) {
         let engine = self.engine();
         engine.stopping.store(true, Ordering::Release);
-        let settled = tokio::time::timeout(deadline, self.settle());
-        let (settled, ()) = tokio::join!(settled, engine.runtime.shutdown(deadline));
-        let is_idle = settled.is_ok();
+        let begun = tokio::time::Instant::now();
+        engine.runtime.shutdown(deadline).await;
+        // After the agents: their last words are work too, and so is what `v2.db` is told of their ends.
+        let left = deadline.saturating_sub(begun.elapsed());
+        let is_idle = tokio::time::timeout(left, self.settle()).await.is_ok();
         if !is_idle {
             slog::warn!(engine.logger, "work was cut off at the deadline of the shutdown");
         }

@@ -12,6 +12,7 @@ use nanorelay_actors::runtime::command::{self, CommandSettings};
 use nanorelay_actors::runtime::keeper::order::AgentLimits;
 use nanorelay_actors::runtime::{AgentRecord, AgentState};
 use nanorelay_actors::testing::{DataDir, SessionSpec, TestAgent};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::fs;
@@ -86,8 +87,12 @@ async fn running(relay: &Relay) -> i32 {
     found.process_id.unwrap()
 }
 
+/// Kills a process, if it has not just ended.
 fn kill(process: i32) {
-    kill_process(Pid::from_raw(process).unwrap(), Signal::KILL).unwrap();
+    match kill_process(Pid::from_raw(process).unwrap(), Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => panic!("process {process} cannot be killed: {error}"),
+    }
 }
 
 #[actix::test]
@@ -240,6 +245,39 @@ async fn an_agent_that_keeps_failing_is_listed_with_the_reason() {
     assert_eq!(failed.reason.as_deref(), Some("exit code 7"));
     assert!(failed.not_before.is_some());
     relay.shutdown(SHUTDOWN_DEADLINE).await;
+}
+
+#[actix::test]
+async fn an_agent_that_leaves_without_its_message_stays_away_and_is_listed() {
+    let world = world();
+    world.session.receive("in-1", "hello");
+    let mut settings = shell("echo > started");
+    settings.roster.backoff_base = Duration::from_secs(3600);
+    settings.roster.backoff_max = Duration::from_secs(3600);
+    let relay = world.start(settings).await;
+    let failed = agent(&relay, |agent| agent.state == AgentState::BackingOff).await;
+    assert_eq!((failed.failures, failed.reason.as_deref()), (1, Some("it ended without taking its message")));
+    settled(&relay).await;
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
+    let log = fs::read_to_string(world.place().join("agent.log")).unwrap();
+    assert_eq!(log.matches("started as process").count(), 1, "{log}");
+}
+
+#[actix::test]
+async fn an_agent_that_uses_up_its_processor_time_leaves_its_keeper_alone() {
+    let world = world();
+    world.session.receive("in-1", "hello");
+    let limits = AgentLimits { cpu_seconds: Some(1), ..AgentLimits::default() };
+    // It says so much that its keeper has as much to do.
+    let relay = world.start(CommandSettings { limits, ..shell("exec yes") }).await;
+    let failed = agent(&relay, |agent| agent.failures >= 1).await;
+    assert_eq!(failed.reason.as_deref(), Some("ended by signal 9"));
+    let keeper = agent_processes::parent_of(running(&relay).await).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{keeper}/limits")).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max cpu time")).unwrap();
+    assert_eq!(line.split_whitespace().filter(|word| *word == "unlimited").count(), 2, "{line}");
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
+    assert_eq!(world.processes(), agent_processes::NONE);
 }
 
 #[actix::test]

@@ -39,7 +39,7 @@ pub enum Stage {
         /// Why it is being stopped.
         stopping: Option<String>,
     },
-    /// It failed and stays away.
+    /// It failed, or ended a moment ago, and stays away.
     BackingOff {
         /// Until when.
         until: Timestamp,
@@ -55,6 +55,8 @@ pub enum Stage {
 pub enum RunEnd {
     /// By itself, and well.
     Well,
+    /// By itself and well, but it has written nothing: what woke it is still there.
+    Idle,
     /// Because the host stopped it.
     Stopped,
     /// Otherwise, with the reason in words.
@@ -73,6 +75,13 @@ pub struct Entry {
     /// The last one, in words.
     pub last_failure: Option<String>,
     tenant: Arc<Tenant>,
+}
+
+impl Entry {
+    /// Whether it only keeps the next run from starting too soon after the last one, which nobody asks for.
+    pub fn only_pauses(&self) -> bool {
+        self.failures == 0 && matches!(self.stage, Stage::BackingOff { is_wanted: false, .. })
+    }
 }
 
 /// All agents that run or want to.
@@ -173,11 +182,18 @@ impl Roster {
         let Stage::Running { since, stopping } = &entry.stage else { return };
         self.places_taken -= 1;
         self.waiting.finished(&entry.tenant.name);
-        match end {
-            RunEnd::Failed(reason) if stopping.is_none() => {
-                let has_worked = now.since(*since) > STABLE_AFTER;
+        let has_worked = now.since(*since) > STABLE_AFTER;
+        let failure = match end {
+            RunEnd::Failed(reason) if stopping.is_none() => Some(reason.as_str()),
+            // One that had nothing to do for so long has waited for work.
+            RunEnd::Idle if stopping.is_none() && !has_worked => Some("it ended without taking its message"),
+            _ => None,
+        };
+        let soonest = since.plus(self.policy.backoff_base);
+        match (failure, end) {
+            (Some(reason), _) => {
                 entry.failures = if has_worked { 1 } else { entry.failures.saturating_add(1) };
-                entry.last_failure = Some(reason.clone());
+                entry.last_failure = Some(reason.to_owned());
                 let delay = self
                     .policy
                     .backoff_base
@@ -185,7 +201,12 @@ impl Roster {
                     .min(self.policy.backoff_max);
                 entry.stage = Stage::BackingOff { until: now.plus(delay), is_wanted: false };
             }
-            RunEnd::Well | RunEnd::Stopped | RunEnd::Failed(_) => {
+            // Two starts are never closer than that: what an agent writes may be anything.
+            (None, RunEnd::Well) if now < soonest => {
+                (entry.failures, entry.last_failure) = (0, None);
+                entry.stage = Stage::BackingOff { until: soonest, is_wanted: false };
+            }
+            (None, _) => {
                 self.entries.remove(session);
             }
         }
@@ -310,6 +331,41 @@ mod tests {
         assert_eq!(started(&mut roster, now), ["a-1"], "the wake was kept");
         roster.ended(&id("a-1"), &RunEnd::Failed("x".to_owned()), now.plus(Duration::from_secs(61)));
         assert_eq!(roster.get(&id("a-1")).unwrap().failures, 1, "it had worked");
+    }
+
+    #[test]
+    fn an_agent_that_leaves_without_its_message_has_failed() {
+        let mut roster = roster(1, None);
+        let mut now = START;
+        for (failures, delay) in [(1, 1), (2, 2), (3, 4)] {
+            wake(&mut roster, "a-1", now);
+            assert_eq!(started(&mut roster, now), ["a-1"]);
+            roster.ended(&id("a-1"), &RunEnd::Idle, now);
+            wake(&mut roster, "a-1", now);
+            assert_eq!(started(&mut roster, now), [""; 0], "not at once");
+            let entry = roster.get(&id("a-1")).unwrap();
+            assert_eq!(entry.failures, failures);
+            assert_eq!(entry.last_failure.as_deref(), Some("it ended without taking its message"));
+            now = now.plus(Duration::from_secs(delay));
+        }
+        assert_eq!(started(&mut roster, now), ["a-1"]);
+        roster.ended(&id("a-1"), &RunEnd::Idle, now.plus(Duration::from_secs(61)));
+        assert!(roster.get(&id("a-1")).is_none(), "it has waited for work, and none came");
+    }
+
+    #[test]
+    fn two_starts_of_a_session_are_never_closer_than_the_shortest_backoff() {
+        let mut roster = roster(1, None);
+        wake(&mut roster, "a-1", START);
+        started(&mut roster, START);
+        roster.ended(&id("a-1"), &RunEnd::Well, START);
+        assert!(roster.get(&id("a-1")).unwrap().only_pauses());
+        wake(&mut roster, "a-1", START);
+        assert_eq!(started(&mut roster, START), [""; 0]);
+        assert_eq!(roster.next_return(), Some(after(1)));
+        assert_eq!(started(&mut roster, after(1)), ["a-1"]);
+        roster.ended(&id("a-1"), &RunEnd::Well, after(2));
+        assert!(roster.get(&id("a-1")).is_none(), "that was long enough");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::model::ids::{AgentGroupId, SessionId};
 use crate::model::tenant::Tenant;
 use crate::model::time::Timestamp;
 use crate::store::central::ContainerStatus;
+use crate::store::session_dir::{FileIdentity, SessionFile};
 use crate::supervise::activity::ActivityToken;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -62,6 +63,13 @@ impl AgentHost {
             Some(blocking) => blocking.run(section).await.ok(),
             None => Some(section()),
         }
+    }
+
+    /// `outbound.db` as it is now, for comparing; `None` when there is none.
+    pub(super) async fn outbound(&self, session: &AgentSession) -> Option<FileIdentity> {
+        let root = Arc::clone(&self.engine.upgrade()?.sessions_root);
+        let AgentSession { session_id, agent_group_id } = session.clone();
+        self.blocking(move || root.glance(&agent_group_id, &session_id, SessionFile::Outbound)).await?
     }
 
     /// Says that a session's agent runs. `v2.db` is made to say so too.

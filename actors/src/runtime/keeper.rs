@@ -21,7 +21,9 @@ use crate::clock::{Clock, SystemClock};
 use log_file::LogFile;
 use order::{AgentLimits, Cause, Event, LINE_BYTES_MAX, Order, Request};
 use processes::Exit;
-use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, set_child_subreaper, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getpid, getrlimit, prlimit, set_child_subreaper, setrlimit,
+};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -34,8 +36,10 @@ use tokio::time::Instant;
 
 /// Between two looks at how many processes the agent has.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two rounds of killing what is left.
+/// Between two rounds of killing what is left; after the agent's own end it doubles with each round.
 const KILL_INTERVAL: Duration = Duration::from_millis(5);
+/// The longest pause between them: what cannot be killed waits for a disk.
+const KILL_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// The longest wait for the lock of a session whose former agent is ending, beyond the grace that it may have.
 const LOCK_WAIT: Duration = Duration::from_secs(20);
 /// Between two tries to take it.
@@ -120,8 +124,7 @@ async fn keep() -> io::Result<Event> {
     processes::descendants()?;
     let mut log = LogFile::open(&order.place, order.log.clone())?;
     let mut run = Run::begin();
-    run_file.write(&run)?;
-    let (agent, output) = match start(&order, &run) {
+    let (agent, output) = match run_file.write(&run).and_then(|()| start(&order, &run, &mut log)) {
         Ok(started) => started,
         Err(error) => {
             note(&mut log, &format!("not started: {error}"));
@@ -130,19 +133,37 @@ async fn keep() -> io::Result<Event> {
             return Err(io::Error::new(error.kind(), format!("cannot start {program:?}: {error}")));
         }
     };
-    run.process_id = agent.as_raw_nonzero().get();
-    run.start_ticks = processes::start_ticks(run.process_id);
-    run_file.write(&run)?;
-    note(&mut log, &format!("started as process {}", run.process_id));
-    say(&Event::Started { process_id: run.process_id, leftovers });
     let mut tending =
         Tending { order, agent, log, output: Some(output), cause: Cause::Itself, kill_at: None };
-    let (exit, killed) = tending.tend(&mut host).await?;
+    run.process_id = agent.as_raw_nonzero().get();
+    run.start_ticks = processes::start_ticks(run.process_id);
+    let started = run_file.write(&run);
+    let tended = match started {
+        Ok(()) => {
+            note(&mut tending.log, &format!("started as process {}", run.process_id));
+            say(&Event::Started { process_id: run.process_id, leftovers });
+            tending.tend(&mut host).await
+        }
+        Err(error) => Err(error),
+    };
+    if tended.is_err() {
+        // Whatever has failed, no agent is left without its keeper.
+        let _ = rustix::process::kill_process_group(agent, Signal::KILL);
+    }
+    let killed = tending.end_the_rest().await;
     run_file.clear()?;
-    let Exit { code, signal } = exit;
     let cause = tending.cause;
-    note(&mut tending.log, &format!("ended: {cause:?}, exit code {code:?}, signal {signal:?}"));
-    Ok(Event::Ended { cause, code, signal, killed })
+    match tended {
+        Ok(Exit { code, signal }) => {
+            tending.drain_output().await;
+            note(&mut tending.log, &format!("ended: {cause:?}, exit code {code:?}, signal {signal:?}"));
+            Ok(Event::Ended { cause, code, signal, killed })
+        }
+        Err(error) => {
+            note(&mut tending.log, &format!("ended, because it cannot be kept: {error}"));
+            Err(error)
+        }
+    }
 }
 
 /// Takes the session's lock, when the agent of a former host has ended; `None` when the host no longer wants it.
@@ -164,41 +185,68 @@ async fn lock(order: &Order, host: &mut Host) -> io::Result<Option<RunFile>> {
 }
 
 /// Starts the agent; its process, and the end at which its output comes out.
-fn start(order: &Order, run: &Run) -> io::Result<(Pid, pipe::Receiver)> {
+fn start(order: &Order, run: &Run, log: &mut LogFile) -> io::Result<(Pid, pipe::Receiver)> {
     let Some((program, arguments)) = order.command.split_first() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the command is empty"));
     };
     let (sender, receiver) = pipe::pipe()?;
     let sender = sender.into_blocking_fd()?;
-    set_limits(&order.limits)?;
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(&order.environment).env(RUN_VARIABLE, &run.run_id);
     command.current_dir(&order.directory).process_group(0);
     command.stdin(Stdio::null()).stdout(sender.try_clone()?).stderr(sender);
     // Its end is seen by `processes::reap`.
-    let child = command.spawn()?;
-    Ok((Pid::from_child(&child), receiver))
+    let before = lower_soft_limits(&order.limits);
+    let child = before.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()));
+    let child = child.and_then(|_| command.spawn());
+    for (resource, limit) in before.into_iter().flatten() {
+        // What was lowered may be raised again up to the hard limit, which stayed as it was.
+        let _ = setrlimit(resource, limit);
+    }
+    let agent = Pid::from_child(&child?);
+    if let Err(error) = set_hard_limits(agent, &order.limits) {
+        // It has ended already, or is another user's by now: a wrapper that changes the user.
+        note(log, &format!("its limits are soft ones only: {error}"));
+    }
+    Ok((agent, receiver))
 }
 
-/// Limits this process, for what it starts. Nothing that it does itself comes near them.
-fn set_limits(limits: &AgentLimits) -> io::Result<()> {
-    for (resource, limit) in [
+/// What each process of the agent may use; only a privileged one may have more than the host has.
+fn limits_of(limits: &AgentLimits) -> impl Iterator<Item = (Resource, u64)> {
+    let all = [
         (Resource::As, limits.memory_bytes),
         (Resource::Cpu, limits.cpu_seconds),
         (Resource::Nofile, limits.open_files),
-    ] {
-        let Some(limit) = limit else { continue };
-        let now = rustix::process::getrlimit(resource);
-        // Only a privileged process may have more than it was given.
-        let limit = now.maximum.map_or(limit, |maximum| limit.min(maximum));
-        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+    ];
+    all.into_iter().filter_map(|(resource, limit)| {
+        let maximum = getrlimit(resource).maximum;
+        Some((resource, limit?.min(maximum.unwrap_or(u64::MAX))))
+    })
+}
+
+/// Lowers the soft limits of this process for what it starts next; what they were. The hard ones stay: they could not be
+/// raised again, and the keeper, which copies all that the agent says, would die of the agent's limit of time.
+fn lower_soft_limits(limits: &AgentLimits) -> io::Result<Vec<(Resource, Rlimit)>> {
+    let mut before = Vec::new();
+    for (resource, limit) in limits_of(limits) {
+        let now = getrlimit(resource);
+        setrlimit(resource, Rlimit { current: Some(limit), ..now.clone() })?;
+        before.push((resource, now));
+    }
+    Ok(before)
+}
+
+/// Keeps an agent from raising its limits again.
+fn set_hard_limits(agent: Pid, limits: &AgentLimits) -> io::Result<()> {
+    for (resource, limit) in limits_of(limits) {
+        prlimit(Some(agent), resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     }
     Ok(())
 }
 
 /// A line of our own in the agent's log, for the operator. A log that cannot be written stops nobody.
 fn note(log: &mut LogFile, text: &str) {
-    let _ = log.write(format!("--- nanorelay {}: {text}\n", SystemClock.now().to_iso()).as_bytes());
+    let _ = log.write_line(&format!("--- nanorelay {}: {text}", SystemClock.now().to_iso()));
 }
 
 /// An agent that runs.
@@ -214,16 +262,16 @@ struct Tending {
 }
 
 impl Tending {
-    /// Tends the agent until none of its processes is left; how it ended, and how many were ended by force.
-    async fn tend(&mut self, host: &mut Host) -> io::Result<(Exit, usize)> {
+    /// Tends the agent until its own process has ended; how that was.
+    async fn tend(&mut self, host: &mut Host) -> io::Result<Exit> {
         let grace = Duration::from_millis(self.order.stop_grace_ms);
         let mut children = signal(SignalKind::child())?;
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         let mut host_is_there = true;
         let mut buffer = vec![0; OUTPUT_BYTES];
-        let exit = loop {
+        loop {
             if let Some(exit) = processes::reap(self.agent) {
-                break exit;
+                return Ok(exit);
             }
             let kill_at = self.kill_at;
             tokio::select! {
@@ -241,10 +289,7 @@ impl Tending {
                 }
                 _ = look.tick() => self.count_processes(grace)?,
             }
-        };
-        let killed = self.end_the_rest(&mut children).await?;
-        self.drain_output(&mut buffer).await;
-        Ok((exit, killed))
+        }
     }
 
     fn stop(&mut self, cause: Cause, grace: Duration) {
@@ -276,26 +321,32 @@ impl Tending {
         }
     }
 
-    /// Ends what the agent has left behind.
-    async fn end_the_rest(&mut self, children: &mut tokio::signal::unix::Signal) -> io::Result<usize> {
+    /// Ends what the agent has left behind; how many processes that were. Returns only when nothing is left: until then
+    /// the session's lock is held.
+    async fn end_the_rest(&mut self) -> usize {
         let mut killed = std::collections::BTreeSet::new();
+        let mut pause = KILL_INTERVAL;
         loop {
             processes::reap(self.agent);
-            let rest = processes::descendants()?;
-            if rest.is_empty() {
-                return Ok(killed.len());
+            // While they cannot be counted, they count as there.
+            if let Ok(rest) = processes::descendants() {
+                if rest.is_empty() {
+                    return killed.len();
+                }
+                processes::signal_all(&rest, Signal::KILL);
+                killed.extend(rest);
             }
-            processes::signal_all(&rest, Signal::KILL);
-            killed.extend(rest);
-            let _ = tokio::time::timeout(KILL_INTERVAL, children.recv()).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(KILL_INTERVAL_MAX);
         }
     }
 
     /// What it said last. Nobody is left who could write, so that there is an end.
-    async fn drain_output(&mut self, buffer: &mut [u8]) {
+    async fn drain_output(&mut self) {
+        let mut buffer = vec![0; OUTPUT_BYTES];
         while self.output.is_some() {
-            let count = tokio::time::timeout(LOOK_INTERVAL, read(self.output.as_mut(), buffer)).await;
-            self.log_output(buffer, count.unwrap_or(Ok(0)));
+            let count = tokio::time::timeout(LOOK_INTERVAL, read(self.output.as_mut(), &mut buffer)).await;
+            self.log_output(&buffer, count.unwrap_or(Ok(0)));
         }
     }
 }

@@ -148,7 +148,12 @@ impl Shared {
         let Ok(host) = self.host() else { return };
         let end = RunEnd::Failed("the task that tends it died".to_owned());
         let mut run = Run { shared: Arc::clone(&self), session: session.clone(), stops, end };
-        run.end = self.launcher.run(host, &session, &mut run).await;
+        let before = host.outbound(&session).await;
+        run.end = match self.launcher.run(host, &session, &mut run).await {
+            // An agent that takes a message says so there. One that leaves without would be woken again at once.
+            RunEnd::Well if host.outbound(&session).await == before => RunEnd::Idle,
+            end => end,
+        };
     }
 
     fn started(&self, session: &AgentSession, process_id: Option<i32>) {
@@ -172,8 +177,12 @@ impl Shared {
             let mut state = self.state();
             state.runs.remove(&session.session_id);
             state.roster.ended(&session.session_id, end, host.now());
-            if let Some(Entry { stage: Stage::BackingOff { until, .. }, failures, last_failure, .. }) =
-                state.roster.get(&session.session_id)
+            if let Some(Entry {
+                stage: Stage::BackingOff { until, .. },
+                failures: failures @ 1..,
+                last_failure,
+                ..
+            }) = state.roster.get(&session.session_id)
             {
                 slog::warn!(host.logger(), "agent failed"; "session" => %session.session_id,
                     "agent_group" => %session.agent_group_id, "reason" => last_failure.as_deref(),
@@ -273,7 +282,8 @@ impl AgentRuntime for LaunchedRuntime {
     async fn agents(&self) -> Vec<AgentRecord> {
         let state = self.shared.state();
         let process_id = |session| state.runs.get(session).and_then(|run| run.process_id);
-        state.roster.entries().map(|(session, entry)| record(session, entry, process_id(session))).collect()
+        let listed = state.roster.entries().filter(|(_, entry)| !entry.only_pauses());
+        listed.map(|(session, entry)| record(session, entry, process_id(session))).collect()
     }
 
     async fn shutdown(&self, deadline: Duration) {

@@ -6,7 +6,6 @@ use crate::support::wait::{shown, until};
 use nanorelay::agents::docker::{self, DockerSettings};
 use nanorelay_actors::model::roster::RosterPolicy;
 use nanorelay_actors::relay::Relay;
-use nanorelay_actors::runtime::AgentState;
 use nanorelay_actors::runtime::keeper::order::{AgentLimits, LogBounds};
 use nanorelay_actors::runtime::launch::AgentCommand;
 use serde_json::{Value, json};
@@ -121,10 +120,10 @@ async fn a_container_that_does_not_end_is_killed() {
     let world = world();
     let engine = engine(&world);
     world.session.receive("in-1", "hello");
-    let script = ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"];
+    let script = ["/bin/sh", "-c", "trap '' TERM; echo > deaf; while :; do sleep 1; done"];
     let relay = start(&world, settings(&engine, &script)).await;
-    agent(&relay, |agent| agent.state == AgentState::Running).await;
-    until("it was started", || !engine.requests("/start").is_empty()).await;
+    let deaf = world.session.folder().join("deaf");
+    until("it does not hear SIGTERM any more", || deaf.exists()).await;
     relay.shutdown(SHUTDOWN_DEADLINE).await;
     assert!(engine.containers().is_empty());
     assert_eq!(engine.requests("signal=SIGKILL").len(), 1);
@@ -177,6 +176,17 @@ async fn an_engine_that_fails_delays_an_agent_and_loses_nothing() {
     relay.shutdown(SHUTDOWN_DEADLINE).await;
     assert!(engine.containers().is_empty());
     world.host.channels()["slack"].assert_exactly_once(&["re-in-1", "re-in-2"]);
+}
+
+#[test]
+fn no_container_outlives_the_engine_of_its_test() {
+    let world = world();
+    let engine = engine(&world);
+    let process = engine.add("left", json!({}), &["sleep", "600"]);
+    let place = format!("/proc/{process}");
+    assert!(Path::new(&place).exists());
+    drop(engine);
+    assert!(!Path::new(&place).exists());
 }
 
 #[actix::test]

@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The version of the API that is emulated.
@@ -17,8 +17,7 @@ const API_VERSION: &str = "1.44";
 /// Between two looks whether a container's process has ended.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
 
-/// The engine. Its socket stays for as long as the process.
-#[derive(Clone)]
+/// The engine. Its containers end with this value; its threads and its socket stay for as long as the process.
 pub struct Engine {
     socket: PathBuf,
     shared: Arc<Shared>,
@@ -37,6 +36,8 @@ struct State {
     failures: Vec<(String, u16)>,
     /// All requests: method and path.
     requests: Vec<String>,
+    /// The test is over: nothing is started any more.
+    is_over: bool,
 }
 
 /// A container.
@@ -52,11 +53,11 @@ impl Engine {
     pub fn start(folder: &Path) -> Self {
         let engine = Self { socket: folder.join("engine.sock"), shared: Arc::default() };
         let listener = UnixListener::bind(&engine.socket).expect("a socket");
-        let serving = engine.clone();
+        let serving = Arc::clone(&engine.shared);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let engine = serving.clone();
-                std::thread::spawn(move || engine.serve(stream));
+                let shared = Arc::clone(&serving);
+                std::thread::spawn(move || shared.serve(stream));
             }
         });
         engine
@@ -76,13 +77,15 @@ impl Engine {
         self.state().requests.iter().filter(|request| request.contains(text)).cloned().collect()
     }
 
-    /// Makes a container that was started by somebody else.
-    pub fn add(&self, name: &str, labels: Value, command: &[&str]) {
+    /// Makes a container that was started by somebody else; its process.
+    pub fn add(&self, name: &str, labels: Value, command: &[&str]) -> u32 {
         let body = json!({ "Cmd": command, "Labels": labels, "Env": [], "HostConfig": { "Mounts": [] } });
         let mut state = self.state();
         let mut container = Container { body, process: None, exit_code: None };
         container.start();
+        let process = container.process.as_ref().expect("a process").id();
         state.containers.insert(name.to_owned(), container);
+        process
     }
 
     /// The bodies of all containers, by name.
@@ -99,7 +102,21 @@ impl Engine {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock().unwrap()
+        self.shared.state()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_over = true;
+        state.containers.clear();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
     }
 
     fn serve(&self, mut stream: UnixStream) {
@@ -121,6 +138,9 @@ impl Engine {
     fn answer(&self, request: &str, body: &[u8]) -> (u16, Value) {
         {
             let mut state = self.state();
+            if state.is_over {
+                return (500, json!({ "message": "the engine ends" }));
+            }
             state.requests.push(request.to_owned());
             if let Some(at) = state.failures.iter().position(|(text, _)| request.contains(text)) {
                 let (_, status) = state.failures.remove(at);
@@ -162,7 +182,7 @@ impl Engine {
             }
             None => (404, json!({ "message": format!("No such container: {name}") })),
         };
-        self.shared.changed.notify_all();
+        self.changed.notify_all();
         answer
     }
 
@@ -210,13 +230,13 @@ impl Engine {
             if container.process.is_none() {
                 return (200, json!({ "StatusCode": container.exit_code.unwrap_or(0) }));
             }
-            state = self.shared.changed.wait_timeout(state, LOOK_PAUSE).unwrap().0;
+            state = self.changed.wait_timeout(state, LOOK_PAUSE).unwrap().0;
         }
     }
 
     fn remove(&self, name: &str) -> (u16, Value) {
         let removed = self.state().containers.remove(name);
-        self.shared.changed.notify_all();
+        self.changed.notify_all();
         match removed {
             Some(mut container) => {
                 container.end();

@@ -30,8 +30,10 @@ impl AgentLauncher for CommandLauncher {
         let found = looked.unwrap_or_else(|| Err(io::Error::other("the look panicked")));
         let Found { leaving, ended, failed } =
             found.map_err(|error| RuntimeError(format!("{name}: {error}")))?;
-        if let Some((place, error)) = failed.first() {
-            return Err(RuntimeError(format!("an agent of a former host: {}: {error}", place.display())));
+        for (place, error) in failed {
+            // One session's trouble: its next keeper looks again, and starts nothing beside what is left.
+            slog::error!(host.logger(), "processes of a former host's agent may be left";
+                "place" => %place.display(), "error" => %error);
         }
         if ended > 0 {
             slog::warn!(host.logger(), "processes of a former host's agents were ended"; "count" => ended);
@@ -89,7 +91,10 @@ impl CommandLauncher {
                     "cause" => ?cause, "code" => code, "signal" => signal, "killed" => killed);
                 Ok(end_of(cause, code, signal))
             }
-            Some(Event::Failed { reason }) => Ok(RunEnd::Failed(reason)),
+            Some(Event::Failed { reason }) => {
+                end_what_is_left(host, session).await;
+                Ok(RunEnd::Failed(reason))
+            }
             Some(Event::Started { .. }) | None => {
                 end_what_is_left(host, session).await;
                 let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
@@ -159,7 +164,7 @@ fn end_of(cause: Cause, code: Option<i32>, signal: Option<i32>) -> RunEnd {
     }
 }
 
-/// After the end of a keeper that said nothing: no process of its agent may live beside the next one.
+/// After the end of a keeper that did not keep its agent to the end: no process of its agent may live beside the next one.
 async fn end_what_is_left(host: &AgentHost, session: &AgentSession) {
     let place = place(host, session);
     let ended = host.blocking(move || match RunFile::lock(&place)? {

@@ -3,7 +3,7 @@
 use super::order::LogBounds;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The name of the file being written; older ones are `agent.log.1` and so on.
@@ -15,14 +15,27 @@ pub struct LogFile {
     bounds: LogBounds,
     file: File,
     bytes: u64,
+    /// Whether the last line has no end yet.
+    is_in_line: bool,
 }
 
 impl LogFile {
     /// Goes on with the file in `folder`.
     pub fn open(folder: &Path, bounds: LogBounds) -> io::Result<Self> {
-        let file = File::options().create(true).append(true).mode(0o600).open(folder.join(LOG_FILE))?;
+        let mut options = File::options();
+        let file = options.create(true).read(true).append(true).mode(0o600).open(folder.join(LOG_FILE))?;
         let bytes = file.metadata()?.len();
-        Ok(Self { folder: folder.to_owned(), bounds, file, bytes })
+        let mut last = [b'\n'];
+        if bytes > 0 {
+            file.read_exact_at(&mut last, bytes - 1)?;
+        }
+        Ok(Self { folder: folder.to_owned(), bounds, file, bytes, is_in_line: last != [b'\n'] })
+    }
+
+    /// Writes a line of its own, whatever was written before.
+    pub fn write_line(&mut self, text: &str) -> io::Result<()> {
+        let begin = if self.is_in_line { "\n" } else { "" };
+        self.write(format!("{begin}{text}\n").as_bytes())
     }
 
     /// Writes; what does not fit begins a new file, and the oldest one goes.
@@ -35,6 +48,7 @@ impl LogFile {
             let part = &text[..text.len().min(room.max(1))];
             self.file.write_all(part)?;
             self.bytes += part.len() as u64;
+            self.is_in_line = part.last() != Some(&b'\n');
             text = &text[part.len()..];
         }
         Ok(())
@@ -77,6 +91,20 @@ mod tests {
         assert_eq!(read("agent.log.1").as_deref(), Some("cccc"));
         assert_eq!(read("agent.log.2").as_deref(), Some("bbbb"));
         assert_eq!(read("agent.log.3"), None);
+    }
+
+    #[test]
+    fn a_line_of_the_host_is_a_line_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let bounds = LogBounds { bytes_max: 4096, files: 1 };
+        for text in ["half a line", "a whole one\n"] {
+            let mut log = LogFile::open(folder.path(), bounds.clone()).unwrap();
+            log.write_line("--- start").unwrap();
+            log.write(text.as_bytes()).unwrap();
+        }
+        LogFile::open(folder.path(), bounds).unwrap().write_line("--- end").unwrap();
+        let log = fs::read_to_string(folder.path().join(LOG_FILE)).unwrap();
+        assert_eq!(log, "--- start\nhalf a line\n--- start\na whole one\n--- end\n");
     }
 
     #[test]

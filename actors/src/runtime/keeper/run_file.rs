@@ -104,11 +104,15 @@ impl RunFile {
         let mut text = String::new();
         self.file.rewind()?;
         (&self.file).take(RUN_FILE_BYTES_MAX).read_to_string(&mut text)?;
-        if text.is_empty() {
+        // Nothing but zeros is what a power loss leaves of marks: nothing lives after it.
+        if text.bytes().all(|byte| byte == 0) {
             return Ok(None);
         }
-        // One that a full disk has cut off was written before the agent was started, or is followed by its start.
-        Ok(serde_json::from_str(&text).ok())
+        let run = serde_json::from_str(&text).map_err(|error| {
+            let text = "the marks of an earlier run cannot be read; end what is left of its agent, and remove the file";
+            io::Error::other(format!("{RUN_FILE}: {text}: {error}"))
+        })?;
+        Ok(Some(run))
     }
 
     /// Writes the marks of a run.
@@ -168,6 +172,17 @@ mod tests {
         assert_eq!(second.read().unwrap(), Some(run));
         second.clear().unwrap();
         assert_eq!(second.read().unwrap(), None);
+    }
+
+    #[test]
+    fn marks_that_cannot_be_read_are_not_taken_for_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = RunFile::lock(folder.path()).unwrap().unwrap();
+        fs::write(folder.path().join(RUN_FILE), "{\"run_id\":\"0").unwrap();
+        let error = file.end_leftovers().unwrap_err().to_string();
+        assert!(error.starts_with("run: the marks of an earlier run cannot be read; "), "{error}");
+        fs::write(folder.path().join(RUN_FILE), [0; 100]).unwrap();
+        assert_eq!(file.end_leftovers().unwrap(), 0);
     }
 
     #[test]
