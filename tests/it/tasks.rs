@@ -264,3 +264,17 @@ async fn a_session_of_the_seed_that_writes_nothing_is_looked_after() {
     let next = runs(&agent).pop().expect("a run");
     assert_eq!((next.status.as_deref(), next.series_id.as_deref()), (Some("pending"), Some("task-1")));
 }
+
+#[actix_rt::test]
+async fn an_agent_that_has_done_all_its_work_is_not_woken_for_it() {
+    let data = DataDir::new();
+    let agent = session(&data);
+    agent.receive("hello-1", "hello");
+    agent.ack("hello-1", "completed");
+    let host = TestHost::new(data.path());
+    let alarm = Alarm::of(&host);
+    let relay = start_with(&host, &alarm).await;
+    settled(&relay).await;
+    assert!(alarm.wakes().is_empty(), "{:?}", alarm.wakes());
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
+}
