@@ -150,7 +150,8 @@ impl InboxMessage {
     }
 }
 
-/// Why a message was not put into an inbox. Nothing of it is there then.
+/// Why a message was not put into an inbox. Nothing of it is there then, unless the error is temporary: see
+/// [`EnqueueError::is_temporary`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnqueueError {
     /// `v2.db` has no such session.
@@ -196,7 +197,8 @@ pub enum EnqueueError {
 }
 
 impl EnqueueError {
-    /// Whether the same call may succeed later.
+    /// Whether the same call may succeed later. The message may then be there already, whole: the host may have ended
+    /// before it could answer. With the same id it is written once.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Stopping)
     }

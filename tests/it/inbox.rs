@@ -3,7 +3,7 @@
 use crate::support::host::TestHost;
 use crate::support::process::Other;
 use crate::support::takeover::{assert_can_be_taken_over, assert_compact_json, assert_seqs_unique};
-use crate::support::wait::{settled, shown, within};
+use crate::support::wait::{quarantined, settled, shown, until, within};
 use crate::support::waker::Waker;
 use nanorelay_actors::inbox::{
     AttachmentContent, EnqueueError, Enqueued, InboxAttachment, InboxMessage, MessageOrigin,
@@ -278,6 +278,31 @@ fn refuse(database: &Path, statement: &str) -> Connection {
         format!("CREATE TRIGGER refused {statement} BEGIN SELECT RAISE(ABORT, 'the disk is full'); END");
     connection.execute_batch(&sql).unwrap();
     connection
+}
+
+#[actix_rt::test]
+async fn a_message_that_is_written_is_answered_and_wakes_although_the_ledger_fails() {
+    let data = DataDir::new();
+    let agent = session(&data);
+    let waker = Arc::new(Waker::default());
+    let relay = TestHost::new(data.path()).start_with(|builder| builder.runtime(waker.clone())).await;
+    settled(&relay).await;
+    let ledger = refuse(&data.path().join("nanorelay.db"), "BEFORE DELETE ON inbox_files");
+    let message = InboxMessage::text("see").attach("a.txt", *b"whole");
+    assert!(send(&relay, message).await.unwrap().is_new, "it is on the disk");
+    until("its agent is woken", || waker.wakes() > 0).await;
+    quarantined(&relay, true).await;
+    let reason = relay.quarantined().await.unwrap().remove("sess-a").expect("a reason");
+    assert!(reason.contains("the disk is full"), "{reason}");
+    ledger.execute_batch("DROP TRIGGER refused").unwrap();
+    quarantined(&relay, false).await;
+    settled(&relay).await;
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
+    let noted: i64 = ledger.query_row("SELECT count(*) FROM inbox_files", [], |row| row.get(0)).unwrap();
+    assert_eq!(noted, 0);
+    let row = agent.messages_in().remove(0);
+    let path = content(&row)["attachments"][0]["localPath"].as_str().expect("a path").to_owned();
+    assert_eq!(fs::read_to_string(agent.folder().join(path)).unwrap(), "whole", "its files stay");
 }
 
 #[actix_rt::test]

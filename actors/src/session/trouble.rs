@@ -46,7 +46,16 @@ impl SessionActor {
         // What the step was to do is found again from the ledger and the files.
         match kind {
             StepKind::Open => {}
-            StepKind::Survey | StepKind::Refill | StepKind::Write => self.todo.survey = true,
+            StepKind::Survey | StepKind::Refill => self.todo.survey = true,
+            StepKind::Write => {
+                self.todo.survey = true;
+                if let StepError::Ledger(_) = error {
+                    // Only the ledger's record may be missing: the agent is to hear of what is written, and a write that
+                    // succeeds ends the trouble, though nobody has to ask again.
+                    self.todo.upkeep = super::Upkeep::Yes;
+                    self.note_projections(1, ctx);
+                }
+            }
             StepKind::Read => self.todo.read = true,
             StepKind::Upkeep => self.todo.upkeep = super::Upkeep::Yes,
         }

@@ -65,8 +65,8 @@ struct WriteWork {
     operations: Vec<(String, TaskVerb)>,
 }
 
-/// Writes, then tells the ledger and the askers. On an error nothing is lost: the ledger still lists the
-/// outcomes, the actions are still queued, and whoever sent an agent message tries again.
+/// Writes, then tells the askers and the ledger. On an error nothing is lost: the ledger still lists the
+/// outcomes, the actions are still queued, and whoever sent a message that is not written tries again.
 pub(super) async fn write(
     context: &StepContext,
     store: &mut Option<OwnedStore>,
@@ -90,14 +90,15 @@ pub(super) async fn write(
             return Err(error);
         }
     };
-    let settled_actions = written.actions.iter().map(|(id, _)| id.clone()).collect();
-    record(context, &written, now).await?;
-    for (operation, changed) in operations.into_iter().zip(written.changed) {
-        let _ = operation.reply.send(Ok(changed));
+    // It is in `inbound.db`: nobody is to ask again because the ledger cannot be written.
+    for (operation, changed) in operations.into_iter().zip(&written.changed) {
+        let _ = operation.reply.send(Ok(*changed));
     }
     for ((reply, _token), answer) in replies.into_iter().zip(answers) {
         let _ = reply.send(answer);
     }
+    record(context, &written, now).await?;
+    let settled_actions = written.actions.iter().map(|(id, _)| id.clone()).collect();
     let Written { more, wake, has_leftovers, .. } = written;
     Ok(WriteReport { settled_actions, more, wake, has_leftovers })
 }
