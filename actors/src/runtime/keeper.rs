@@ -230,7 +230,7 @@ fn lower_soft_limits(limits: &AgentLimits) -> io::Result<Vec<(Resource, Rlimit)>
     let mut before = Vec::new();
     for (resource, limit) in limits_of(limits) {
         let now = getrlimit(resource);
-        setrlimit(resource, Rlimit { current: Some(limit), ..now.clone() })?;
+        setrlimit(resource, Rlimit { current: Some(limit), ..now })?;
         before.push((resource, now));
     }
     Ok(before)
