@@ -225,7 +225,7 @@ fn status_of(error: &Error) -> Option<u16> {
     }
 }
 
-/// Ends a container by force and removes it. One that is not there, or is being removed, is no error.
+/// Ends a container by force and removes it. One that is not there is no error.
 async fn remove(engine: &Docker, name: &str) -> Result<(), Error> {
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
     match engine.remove_container(name, Some(options)).await {
