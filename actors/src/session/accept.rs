@@ -2,6 +2,7 @@
 
 use super::messages::{AcceptError, AgentMessage, ArrivalOrigin, InboxArrival};
 use super::step::{OwnedStore, StepContext, StepError};
+use super::write::inbox_row;
 use crate::inbox::Enqueued;
 use crate::limits::{
     ARRIVAL_BATCH_BYTES_MAX, ARRIVAL_BATCH_FILES_MAX, ARRIVALS_PER_TRANSACTION_MAX,
@@ -195,18 +196,12 @@ fn agent_row(message: &AgentMessage) -> Result<NewInbound, AcceptError> {
     let inbox_id = agent_inbox_id(&message.source_session, &message.source_message);
     let id = MessageId::new(&inbox_id).map_err(|error| AcceptError::Unavailable(error.to_string()))?;
     Ok(NewInbound {
-        id,
-        kind: "chat".to_owned(),
-        process_after: None,
-        recurrence: None,
-        series_id: None,
         trigger: true,
-        on_wake: false,
         platform_id: Some(message.source_group.to_string()),
         channel_type: Some(AGENT_CHANNEL_TYPE.to_owned()),
-        thread_id: None,
         content: message.content.to_string(),
         source_session_id: Some(message.source_session.clone()),
+        ..inbox_row(id, "chat")
     })
 }
 

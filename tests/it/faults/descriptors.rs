@@ -4,12 +4,7 @@ use crate::serve::configure;
 use crate::support::program::{PATIENCE, nanorelay};
 use crate::support::sink::Sink;
 use nanorelay_actors::testing::{DataDir, SessionSpec};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
-
-fn set_limit(process: u32, limit: Rlimit) -> Rlimit {
-    let process = Pid::from_raw(i32::try_from(process).expect("an id")).expect("an id");
-    prlimit(Some(process), Resource::Nofile, limit).expect("the limit of a child can be set")
-}
+use rustix::process::{Resource, Rlimit};
 
 #[test]
 fn a_host_without_descriptors_goes_on_when_there_are_some_again() {
@@ -25,12 +20,12 @@ fn a_host_without_descriptors_goes_on_when_there_are_some_again() {
     sink.wait_for(20);
 
     // As many as standard input, output and error: nothing more can be opened.
-    let before = set_limit(host.id(), Rlimit { current: Some(3), maximum: Some(20_000) });
+    let before = host.limit(Resource::Nofile, Rlimit { current: Some(3), maximum: Some(20_000) });
     ids.extend(agents.iter().map(|agent| agent.file("meanwhile", "a.txt", b"hello")));
     // Which of them depends on whether the databases are open still from before.
     let trouble = host.wait_for_log_of(&["session is in trouble", "attempt failed"]);
     assert!(trouble.to_string().contains("Too many open files"), "{trouble}");
-    set_limit(host.id(), before);
+    host.limit(Resource::Nofile, before);
     sink.wait_for(40);
     ids.extend(agents.iter().map(|agent| agent.text("afterwards")));
     sink.wait_for(60);

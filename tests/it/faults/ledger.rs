@@ -12,7 +12,7 @@ use nanorelay_actors::settings::{Durability, OnAmbiguous};
 use nanorelay_actors::testing::fault::{Fault, Operation};
 use nanorelay_actors::testing::{Answer, DataDir, SessionSpec, TestAgent};
 use rustix::io::Errno;
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Resource, Rlimit};
 use std::time::{Duration, Instant};
 
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
@@ -149,12 +149,12 @@ fn a_host_that_may_not_write_its_ledger_lives_and_sends_nothing_until_it_may() {
 
     // The kernel refuses every write behind the end of the log.
     let log_size = std::fs::metadata(data.path().join("nanorelay.db-wal")).expect("a log").len();
-    let before = limit_file_size(host.id(), Rlimit { current: Some(log_size), maximum: None });
+    let before = host.limit(Resource::Fsize, Rlimit { current: Some(log_size), maximum: None });
     ids.extend(agents.iter().map(|agent| agent.text("meanwhile")));
     let trouble = host.wait_for_log("session is in trouble");
     assert!(trouble.to_string().contains("ledger"), "{trouble}");
     assert_eq!(sink.count(), 20, "without a record nothing is sent");
-    limit_file_size(host.id(), before);
+    host.limit(Resource::Fsize, before);
     sink.wait_for(40);
     ids.extend(agents.iter().map(|agent| agent.text("afterwards")));
     sink.wait_for(60);
@@ -165,9 +165,4 @@ fn a_host_that_may_not_write_its_ledger_lives_and_sends_nothing_until_it_may() {
     found.sort();
     ids.sort();
     assert_eq!(found, ids, "each once");
-}
-
-fn limit_file_size(process: u32, limit: Rlimit) -> Rlimit {
-    let process = Pid::from_raw(i32::try_from(process).expect("an id")).expect("an id");
-    prlimit(Some(process), Resource::Fsize, limit).expect("the limit of a child can be set")
 }

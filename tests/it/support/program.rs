@@ -1,7 +1,7 @@
 //! The program itself, as a process. Every wait has an end, and no process outlives its test.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process, pidfd_open, prlimit};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
@@ -181,6 +181,11 @@ impl Program {
         let process = Pid::from_child(&self.child);
         // It may have ended already.
         let _ = kill_process(process, signal);
+    }
+
+    /// Sets what it may use from now on; returns what it might before.
+    pub fn limit(&self, resource: Resource, limit: Rlimit) -> Rlimit {
+        prlimit(Some(Pid::from_child(&self.child)), resource, limit).expect("the limit of a child can be set")
     }
 
     /// Waits for its end for at most this long; whether it came.
