@@ -16,11 +16,8 @@ fuzz_target!(|input: (i64, bool, &str)| {
     if Recurrence::parse(expression).is_err() {
         return;
     }
-    let zone = if in_berlin {
-        TimeZone::get("Europe/Berlin").unwrap_or(TimeZone::UTC)
-    } else {
-        TimeZone::UTC
-    };
+    let zone =
+        if in_berlin { TimeZone::get("Europe/Berlin").unwrap_or(TimeZone::UTC) } else { TimeZone::UTC };
     // A century around 2000: far outside of it there is no next run to be found.
     let now = Timestamp::from_ms(946_684_800_000 + seconds % 1_577_880_000 * 1000);
     let run = SeriesRun {

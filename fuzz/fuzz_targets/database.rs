@@ -7,7 +7,7 @@
 use libfuzzer_sys::fuzz_target;
 use nanorelay_actors::model::ids::{AgentGroupId, MessageId, SessionId};
 use nanorelay_actors::model::time::Timestamp;
-use nanorelay_actors::store::inbound::{self, ProjectedStatus, Projection};
+use nanorelay_actors::store::inbound::{self, ProjectedStatus, Projection, TaskQuery};
 use nanorelay_actors::store::lease::SessionLeases;
 use nanorelay_actors::store::outbound::{self, Cursor};
 use nanorelay_actors::store::session_dir::SessionsRoot;
@@ -15,6 +15,7 @@ use nanorelay_actors::store::session_store::{
     Adds, SessionPlace, SessionSetup, SessionStore, create_session_files,
 };
 use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -111,7 +112,8 @@ fn use_as_the_host_does(root: &Arc<SessionsRoot>, leases: &SessionLeases) {
     if let Ok(inbox) = store.inbound() {
         let _ = inbound::live_ids(inbox, i64::MIN, 64);
         let _ = inbound::completed_recurring(inbox, 64);
-        let _ = inbound::due_count(inbox, now);
+        let _ = inbound::due_work(inbox, &HashSet::new(), now);
+        let _ = inbound::live_tasks(inbox, &TaskQuery::default());
         let _ = inbound::next_due(inbox, now);
         let _ = inbound::is_quiet(inbox);
         let _ = inbound::delivered_page(inbox, i64::MIN, 64);
