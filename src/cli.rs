@@ -7,12 +7,15 @@ mod deliveries;
 mod demo;
 mod doctor;
 mod drain;
+mod exit;
 mod lanes;
 mod ledger;
 mod metrics;
+mod output;
 mod pauses;
 mod place;
 mod questions;
+mod reference;
 mod running;
 mod serve;
 mod sessions;
@@ -20,11 +23,10 @@ mod signals;
 mod table;
 mod tasks;
 
-use crate::channels::ChannelError;
 use crate::channels::plain_text::one_line;
-use crate::config::{ConfigErrors, ConfigSources, units};
+use crate::config::{ConfigSources, units};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use nanorelay_actors::relay::{OperationError, StartError};
+use exit::{Exit, Failure};
 use nanorelay_actors::runtime::keeper;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -101,6 +103,10 @@ enum Command {
         #[command(subcommand)]
         command: config::ConfigCommand,
     },
+    /// Print what completes the commands of a shell
+    Completions(reference::CompletionsArgs),
+    /// Print or write the manual pages
+    Man(reference::ManArgs),
     /// Measure this host, and the polling algorithm that it replaces, on this machine
     Bench(bench::BenchArgs),
     /// The agents of a measurement
@@ -161,52 +167,6 @@ impl HostArgs {
     }
 }
 
-/// How a command that worked ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Exit {
-    /// 0.
-    Done,
-    /// 3: something that was due is left, nothing matched, or an agent could not be started.
-    LeftOver,
-    /// 128 and the signal's number: broken off.
-    Signal(signals::Signal),
-}
-
-/// Why a command failed.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("{0}")]
-    Failed(String),
-    #[error("{0}")]
-    Usage(String),
-    #[error("{0}")]
-    Unreachable(String),
-    #[error("the configuration is wrong\n{0}")]
-    Config(#[from] ConfigErrors),
-    #[error(transparent)]
-    Channel(#[from] ChannelError),
-    #[error(transparent)]
-    Start(#[from] StartError),
-    #[error(transparent)]
-    Operation(#[from] OperationError),
-    #[error("{0}: {1}")]
-    Io(&'static str, io::Error),
-    /// The reader of standard output has gone: nobody is left to be told.
-    #[error("standard output is closed")]
-    OutputClosed,
-}
-
-impl Failure {
-    fn exit_code(&self) -> u8 {
-        match self {
-            Failure::Usage(_) => 2,
-            Failure::Unreachable(_) => 69,
-            Failure::Config(_) | Failure::Channel(ChannelError::Webhook { .. }) => 78,
-            _ => 1,
-        }
-    }
-}
-
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -215,9 +175,7 @@ pub fn main() -> ExitCode {
         let _ = writeln!(io::stderr(), "nanorelay: internal error: {}", one_line(&panic.to_string()));
     }));
     let code = match std::panic::catch_unwind(|| run(cli)) {
-        Ok(Ok(Exit::Done)) => 0,
-        Ok(Ok(Exit::LeftOver)) => 3,
-        Ok(Ok(Exit::Signal(signal))) => signal.exit_code(),
+        Ok(Ok(exit)) => exit.code(),
         Ok(Err(failure)) => {
             if !matches!(failure, Failure::OutputClosed) {
                 // Without standard error there is nowhere to say it.
@@ -225,7 +183,7 @@ pub fn main() -> ExitCode {
             }
             failure.exit_code()
         }
-        Err(_) => 70,
+        Err(_) => exit::INTERNAL_ERROR,
     };
     ExitCode::from(code)
 }
@@ -251,6 +209,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::AgentKeeper => Ok(Exit::LeftOver),
         Command::Demo(args) => demo::run(&args),
         Command::Config { command } => config::run(command),
+        Command::Completions(args) => reference::completions(&args),
+        Command::Man(args) => reference::man(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchWriter(args) => bench::run_writer(&args),
         Command::DemoAgent(args) => demo::run_agent(&args),

@@ -1,8 +1,9 @@
 //! `nanorelay agents` and `nanorelay agent-echo`.
 
+use super::output::OutputArgs;
 use super::place::{PlaceArgs, matched, unreachable};
 use super::table::columns;
-use super::{Exit, Failure, duration_argument, json_rows, print};
+use super::{Exit, Failure, duration_argument};
 use crate::agents::echo::Echo;
 use crate::control::client::ControlClient;
 use clap::{Args, Subcommand};
@@ -17,9 +18,8 @@ pub(super) enum AgentsCommand {
     List {
         #[command(flatten)]
         place: PlaceArgs,
-        /// Print a JSON array, one agent a line
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: OutputArgs,
     },
 }
 
@@ -36,11 +36,11 @@ pub(super) struct AgentEchoArgs {
 
 /// Lists; 3 when there are none.
 pub(super) fn run(command: AgentsCommand) -> Result<Exit, Failure> {
-    let AgentsCommand::List { place, json } = command;
+    let AgentsCommand::List { place, output } = command;
     // A host that does not run has no agents: there is nothing to read elsewhere.
     let records =
         ControlClient::connect(&place.data).and_then(|client| client.agents()).map_err(unreachable)?;
-    print(&if json { json_rows(&records)? } else { table(&records) })?;
+    output.list(&records, table)?;
     Ok(matched(records.len() as u64))
 }
 

@@ -1,5 +1,6 @@
 //! `nanorelay bench`.
 
+use super::output::OutputArgs;
 use super::running::block_on;
 use super::{Exit, Failure, print};
 use crate::bench::writer::{self, WriterSpec};
@@ -27,9 +28,8 @@ pub(super) struct BenchArgs {
     /// Measure the polling algorithm on the same files too (latency, throughput)
     #[arg(long)]
     baseline: bool,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
     /// Where to make the data, on the disk to be measured; removed afterwards
     #[arg(long, value_name = "DIR", default_value = ".")]
     folder: PathBuf,
@@ -62,7 +62,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
         folder: args.folder.clone(),
     };
     let report = block_on(bench::run(&bench)).map_err(|error| Failure::Failed(format!("bench: {error}")))?;
-    let text = if args.json { format!("{}\n", report.json()) } else { report.text() };
+    let text = if args.output.is_json() { format!("{}\n", report.json()) } else { report.text() };
     print(&text)?;
     Ok(Exit::Done)
 }

@@ -3,11 +3,13 @@
 mod host;
 mod text;
 
+use super::output::OutputArgs;
 use super::place::{Host, PlaceArgs, matched};
-use super::{Exit, Failure, json_line, json_rows, print};
+use super::{Exit, Failure};
 use crate::control::protocol::MessageKey;
 use clap::{Args, Subcommand, ValueEnum};
 use nanorelay_actors::report::{DeliveryFilter, DeliveryState, ReplayRate, Resolution};
+use serde_json::json;
 use text::{details, table};
 
 /// What can be done with deliveries.
@@ -22,9 +24,8 @@ pub(super) enum DeliveriesCommand {
         /// At most so many
         #[arg(long, value_name = "N")]
         limit: Option<u32>,
-        /// Print a JSON array, one delivery a line
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Show everything about one delivery, with every attempt that failed
     Show {
@@ -34,9 +35,8 @@ pub(super) enum DeliveriesCommand {
         message: String,
         #[command(flatten)]
         place: PlaceArgs,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Put dead, held or ambiguous deliveries back into their lanes
     Replay {
@@ -64,9 +64,8 @@ pub(super) enum DeliveriesCommand {
         rate: Option<ReplayRate>,
         #[command(flatten)]
         place: PlaceArgs,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Say what became of an ambiguous delivery, of which the host does not know whether it was sent
     Resolve {
@@ -82,9 +81,8 @@ pub(super) enum DeliveriesCommand {
         receipt: Option<String>,
         #[command(flatten)]
         place: PlaceArgs,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: OutputArgs,
     },
 }
 
@@ -136,25 +134,25 @@ fn state_argument(name: &str) -> Result<DeliveryState, String> {
 /// Lists, shows, replays or resolves; 3 when nothing matched.
 pub(super) fn run(command: DeliveriesCommand) -> Result<Exit, Failure> {
     match command {
-        DeliveriesCommand::List { place, filter, limit, json } => {
+        DeliveriesCommand::List { place, filter, limit, output } => {
             let FilterArgs { state, session, channel, class } = filter;
             let filter = DeliveryFilter { limit, ..filter_of(state, session, channel, class) };
             let records = Host::open(&place.data)?.list(&filter)?;
-            print(&if json { json_rows(&records)? } else { table(&records) })?;
+            output.list(&records, table)?;
             Ok(matched(records.len() as u64))
         }
-        DeliveriesCommand::Show { session, message, place, json } => {
+        DeliveriesCommand::Show { session, message, place, output } => {
             let key = MessageKey { session_id: session, message_id: message };
             let Some(found) = Host::open(&place.data)?.show(key)? else { return Ok(Exit::LeftOver) };
-            print(&if json { json_line(&found)? } else { details(&found) })?;
+            output.object(&found, || details(&found))?;
             Ok(Exit::Done)
         }
-        DeliveriesCommand::Replay { filter, dry_run: true, place, json, .. } => {
+        DeliveriesCommand::Replay { filter, dry_run: true, place, output, .. } => {
             let records = Host::open(&place.data)?.replayable(&replay_filter(filter))?;
-            print(&if json { json_rows(&records)? } else { table(&records) })?;
+            output.list(&records, table)?;
             Ok(matched(records.len() as u64))
         }
-        DeliveriesCommand::Replay { session_id, message, filter, rate, place, json, .. } => {
+        DeliveriesCommand::Replay { session_id, message, filter, rate, place, output, .. } => {
             let deliveries = Host::open(&place.data)?;
             let count = match (session_id, message) {
                 (Some(session_id), Some(message_id)) => {
@@ -162,15 +160,15 @@ pub(super) fn run(command: DeliveriesCommand) -> Result<Exit, Failure> {
                 }
                 _ => deliveries.replay_all(&replay_filter(filter), rate)?,
             };
-            print(&if json { format!("{{\"replayed\":{count}}}\n") } else { format!("replayed {count}\n") })?;
+            output.object(&json!({ "replayed": count }), || format!("replayed {count}\n"))?;
             Ok(matched(count))
         }
-        DeliveriesCommand::Resolve { session, message, resolution, receipt, place, json } => {
+        DeliveriesCommand::Resolve { session, message, resolution, receipt, place, output } => {
             let resolution = resolution_of(resolution, receipt)?;
             let key = MessageKey { session_id: session, message_id: message };
             let resolved = Host::open(&place.data)?.resolve(key, resolution)?;
             let words = if resolved { "resolved\n" } else { "the delivery is not ambiguous\n" };
-            print(&if json { format!("{{\"resolved\":{resolved}}}\n") } else { words.to_owned() })?;
+            output.object(&json!({ "resolved": resolved }), || words.to_owned())?;
             Ok(matched(u64::from(resolved)))
         }
     }

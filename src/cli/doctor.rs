@@ -1,6 +1,7 @@
 //! `nanorelay doctor`: what is wrong with a data directory, and how to mend it.
 
-use super::{Exit, Failure, json_rows, print};
+use super::output::OutputArgs;
+use super::{Exit, Failure};
 use crate::channels::plain_text::one_line;
 use crate::config::ConfigSources;
 use crate::control::client::{ClientError, ControlClient};
@@ -18,16 +19,15 @@ pub(super) struct DoctorArgs {
     /// The configuration file; without it DIR/nanorelay.toml, if there is one
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print a JSON array, one finding a line
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Looks and prints; 1 when something does not work, 3 when something should be looked at.
 pub(super) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     let mut findings = vec![configuration(args), host(args)];
     findings.extend(examine(&args.data));
-    print(&if args.json { json_rows(&findings)? } else { text(&findings) })?;
+    args.output.list(&findings, text)?;
     match findings.iter().map(|finding| finding.level).max() {
         Some(Level::Error) => Err(Failure::Failed("something does not work, see above".to_owned())),
         Some(Level::Warning) => Ok(Exit::LeftOver),

@@ -1,8 +1,9 @@
 //! `nanorelay drain`.
 
+use super::output::OutputArgs;
 use super::running::{self, RunningHost};
 use super::signals::Signals;
-use super::{Exit, Failure, HostArgs, duration_argument, json_line, print};
+use super::{Exit, Failure, HostArgs, duration_argument};
 use crate::channels::ConsoleOutput;
 use crate::config::Config;
 use clap::Args;
@@ -15,9 +16,8 @@ use std::time::Duration;
 pub(super) struct DrainArgs {
     #[command(flatten)]
     host: HostArgs,
-    /// Print one JSON object; a console channel then writes to standard error
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
     /// How long to wait for retries that are due soon, such as 500ms, 60s, 5m
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration_argument)]
     deadline: Duration,
@@ -29,7 +29,7 @@ pub(super) fn run(args: &DrainArgs) -> Result<Exit, Failure> {
     match running::block_on(drain(args, &config, &logging.logger))? {
         Drained::Broken(exit) => Ok(exit),
         Drained::Report(report) => {
-            print(&if args.json { json_line(&report)? } else { summary(&report) })?;
+            args.output.object(&report, || summary(&report))?;
             Ok(if report.is_complete() { Exit::Done } else { Exit::LeftOver })
         }
     }
@@ -43,7 +43,7 @@ enum Drained {
 
 async fn drain(args: &DrainArgs, config: &Config, logger: &Logger) -> Result<Drained, Failure> {
     let signals = Signals::listen()?;
-    let console = if args.json { ConsoleOutput::Stderr } else { ConsoleOutput::Stdout };
+    let console = if args.output.is_json() { ConsoleOutput::Stderr } else { ConsoleOutput::Stdout };
     // Agents are woken by a host that goes on: this one ends when there is nothing to deliver.
     let started = tokio::select! {
         started = RunningHost::start(&args.host.data, config, console, None, logger) => started,
@@ -68,6 +68,7 @@ fn summary(report: &DrainReport) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::json_line;
     use super::*;
 
     #[test]

@@ -1,11 +1,13 @@
 //! `nanorelay lanes`: which conversations wait for a message that fails, and how to let them go on.
 
+use super::output::OutputArgs;
 use super::place::{Host, PlaceArgs, matched, unreachable};
 use super::table::columns;
-use super::{Exit, Failure, json_rows, print};
+use super::{Exit, Failure};
 use clap::Subcommand;
 use nanorelay_actors::model::ids::SessionId;
 use nanorelay_actors::report::{LaneFilter, LaneRecord};
+use serde_json::json;
 
 /// What can be done with lanes.
 #[derive(Debug, Subcommand)]
@@ -20,9 +22,8 @@ pub(super) enum LanesCommand {
         /// Only those of this session
         #[arg(long, value_name = "ID")]
         session: Option<String>,
-        /// Print a JSON array, one lane a line
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Park the message that holds up a lane: it is held until it is replayed, and the others go on
     Unblock {
@@ -32,9 +33,8 @@ pub(super) enum LanesCommand {
         lane: String,
         #[command(flatten)]
         place: PlaceArgs,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: OutputArgs,
     },
 }
 
@@ -57,16 +57,16 @@ impl Host {
 /// Lists or unblocks; 3 when nothing matched.
 pub(super) fn run(command: LanesCommand) -> Result<Exit, Failure> {
     match command {
-        LanesCommand::List { place, blocked, session, json } => {
+        LanesCommand::List { place, blocked, session, output } => {
             let records = Host::open(&place.data)?.lanes(&LaneFilter { blocked, session_id: session })?;
-            print(&if json { json_rows(&records)? } else { table(&records) })?;
+            output.list(&records, table)?;
             Ok(matched(records.len() as u64))
         }
-        LanesCommand::Unblock { session, lane, place, json } => {
+        LanesCommand::Unblock { session, lane, place, output } => {
             let session = SessionId::new(&session).map_err(|problem| Failure::Usage(problem.to_string()))?;
             let unblocked = Host::open(&place.data)?.unblock_lane(&session, &lane)?;
             let words = if unblocked { "unblocked\n" } else { "nothing holds the lane up\n" };
-            print(&if json { format!("{{\"unblocked\":{unblocked}}}\n") } else { words.to_owned() })?;
+            output.object(&json!({ "unblocked": unblocked }), || words.to_owned())?;
             Ok(matched(u64::from(unblocked)))
         }
     }

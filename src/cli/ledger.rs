@@ -1,7 +1,8 @@
 //! `nanorelay ledger`: what to do when `nanorelay.db` is lost or damaged.
 
+use super::output::OutputArgs;
 use super::place::{Host, PlaceArgs};
-use super::{Exit, Failure, json_line, print};
+use super::{Exit, Failure};
 use crate::channels::plain_text::one_line;
 use clap::Subcommand;
 use nanorelay_actors::report::RebuildReport;
@@ -19,21 +20,20 @@ pub(super) enum LedgerCommand {
         /// Also when the old one is in order: what it knows of dead, held and ambiguous messages is then lost
         #[arg(long, conflicts_with = "dry_run")]
         force: bool,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: OutputArgs,
     },
 }
 
-/// Rebuilds; 3 when a session could not be read.
+/// Rebuilds; 4 when a session could not be read.
 pub(super) fn run(command: LedgerCommand) -> Result<Exit, Failure> {
-    let LedgerCommand::Rebuild { place, dry_run, force, json } = command;
+    let LedgerCommand::Rebuild { place, dry_run, force, output } = command;
     let Host::Stopped(host) = Host::open(&place.data)? else {
         return Err(Failure::Failed(format!("a host runs on {}: stop it first", place.data.display())));
     };
     let report = host.rebuild_ledger(dry_run, force)?;
-    print(&if json { json_line(&report)? } else { in_words(&report, dry_run) })?;
-    Ok(if report.unreadable.is_empty() { Exit::Done } else { Exit::LeftOver })
+    output.object(&report, || in_words(&report, dry_run))?;
+    Ok(if report.unreadable.is_empty() { Exit::Done } else { Exit::Partly })
 }
 
 fn in_words(report: &RebuildReport, dry_run: bool) -> String {

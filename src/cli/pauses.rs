@@ -1,14 +1,16 @@
 //! `nanorelay pause`, `resume` and `pauses`: through the socket of a running host, and directly on a stopped one.
 
+use super::output::OutputArgs;
 use super::place::{Host, PlaceArgs, matched, unreachable};
 use super::table::columns;
-use super::{Exit, Failure, duration_argument, json_rows, print};
+use super::{Exit, Failure, duration_argument};
 use clap::Args;
 use nanorelay_actors::clock::{Clock, SystemClock};
 use nanorelay_actors::model::hold::{HoldScope, HoldScopeKind};
 use nanorelay_actors::model::time::Timestamp;
 use nanorelay_actors::relay::Resume;
 use nanorelay_actors::report::HoldRecord;
+use serde_json::json;
 use std::time::Duration;
 
 /// What is paused or resumed.
@@ -44,6 +46,8 @@ pub(super) struct PauseArgs {
     reason: String,
     #[command(flatten)]
     place: PlaceArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Ends what holds a scope back.
@@ -56,9 +60,8 @@ pub(super) struct ResumeArgs {
     platform: bool,
     #[command(flatten)]
     place: PlaceArgs,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Lists what holds sends back.
@@ -66,9 +69,8 @@ pub(super) struct ResumeArgs {
 pub(super) struct PausesArgs {
     #[command(flatten)]
     place: PlaceArgs,
-    /// Print a JSON array, one pause a line
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 fn kind_argument(name: &str) -> Result<HoldScopeKind, String> {
@@ -111,8 +113,9 @@ pub(super) fn pause(args: PauseArgs) -> Result<Exit, Failure> {
     let scope = args.scope.scope()?;
     let until = args.until.or_else(|| args.duration.map(|duration| SystemClock.now().plus(duration)));
     Host::open(&args.place.data)?.pause(scope, until, args.reason)?;
-    print(&match until {
-        Some(until) => format!("paused until {}\n", until.to_iso()),
+    let until = until.map(Timestamp::to_iso);
+    args.output.object(&json!({ "paused": true, "until": until }), || match &until {
+        Some(until) => format!("paused until {until}\n"),
         None => "paused until it is resumed\n".to_owned(),
     })?;
     Ok(Exit::Done)
@@ -123,14 +126,14 @@ pub(super) fn resume(args: &ResumeArgs) -> Result<Exit, Failure> {
     let scope = args.scope.scope()?;
     let count = Host::open(&args.place.data)?.resume(&scope, args.platform)?;
     let words = if count > 0 { "resumed\n" } else { "nothing was paused\n" };
-    print(&if args.json { format!("{{\"resumed\":{count}}}\n") } else { words.to_owned() })?;
+    args.output.object(&json!({ "resumed": count }), || words.to_owned())?;
     Ok(matched(count))
 }
 
 /// Lists; 3 when there is nothing to list.
 pub(super) fn list(args: &PausesArgs) -> Result<Exit, Failure> {
     let records = Host::open(&args.place.data)?.holds()?;
-    print(&if args.json { json_rows(&records)? } else { table(&records) })?;
+    args.output.list(&records, table)?;
     Ok(matched(records.len() as u64))
 }
 

@@ -1,8 +1,9 @@
 //! `nanorelay questions`: what agents ask, and answers.
 
+use super::output::OutputArgs;
 use super::place::{Host, PlaceArgs, limits, matched, unreachable};
 use super::table::columns;
-use super::{Exit, Failure, json_line, json_rows, print};
+use super::{Exit, Failure};
 use clap::Subcommand;
 use nanorelay_actors::inbox::Enqueued;
 use nanorelay_actors::relay::{Answer, QuestionList, QuestionRecord};
@@ -16,9 +17,8 @@ pub(super) enum QuestionsCommand {
     List {
         #[command(flatten)]
         place: PlaceArgs,
-        /// Print a JSON array, one question a line
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Answer a question
     Answer {
@@ -31,9 +31,8 @@ pub(super) enum QuestionsCommand {
         user: String,
         #[command(flatten)]
         place: PlaceArgs,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: OutputArgs,
     },
 }
 
@@ -58,7 +57,7 @@ impl Host {
 /// Lists or answers; 3 when there is nothing to list.
 pub(super) fn run(command: QuestionsCommand) -> Result<Exit, Failure> {
     match command {
-        QuestionsCommand::List { place, json } => {
+        QuestionsCommand::List { place, output } => {
             let QuestionList { questions: records, left_out } = Host::open(&place.data)?.questions()?;
             if left_out > 0 {
                 // Without standard error there is nowhere to say it.
@@ -67,14 +66,14 @@ pub(super) fn run(command: QuestionsCommand) -> Result<Exit, Failure> {
                     "nanorelay: {left_out} later questions are left out: answer some of these first"
                 );
             }
-            print(&if json { json_rows(&records)? } else { table(&records) })?;
+            output.list(&records, table)?;
             Ok(matched(records.len() as u64))
         }
-        QuestionsCommand::Answer { question, option, user, place, json } => {
+        QuestionsCommand::Answer { question, option, user, place, output } => {
             let answer = Answer { question_id: question, selected_option: option, user_id: user };
             let enqueued = Host::open(&place.data)?.answer(&answer, &place.data)?;
             let words = if enqueued.is_new { "answered\n" } else { "was answered before\n" };
-            print(&if json { json_line(&enqueued)? } else { words.to_owned() })?;
+            output.object(&enqueued, || words.to_owned())?;
             Ok(Exit::Done)
         }
     }

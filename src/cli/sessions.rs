@@ -1,11 +1,13 @@
 //! `nanorelay sessions`: which sessions there are, new ones, and messages for their agents.
 
+use super::output::OutputArgs;
 use super::place::{Host, PlaceArgs, matched, unreachable};
 use super::table::columns;
-use super::{Exit, Failure, json_rows, print};
+use super::{Exit, Failure};
 use clap::Subcommand;
 use nanorelay_actors::model::ids::SessionId;
 use nanorelay_actors::report::{SessionFilter, SessionRecord};
+use serde_json::json;
 
 mod create;
 mod send;
@@ -23,9 +25,8 @@ pub(super) enum SessionsCommand {
         /// Only those that cannot be served
         #[arg(long)]
         quarantined: bool,
-        /// Print a JSON array, one session a line
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Find the session of a chat, or make it: its row in v2.db, its folder and both databases
     Create(CreateArgs),
@@ -37,9 +38,8 @@ pub(super) enum SessionsCommand {
         session: String,
         #[command(flatten)]
         place: PlaceArgs,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: OutputArgs,
     },
 }
 
@@ -62,18 +62,18 @@ impl Host {
 /// Lists, makes, writes to or releases; 3 when nothing matched.
 pub(super) fn run(command: SessionsCommand) -> Result<Exit, Failure> {
     match command {
-        SessionsCommand::List { place, quarantined, json } => {
+        SessionsCommand::List { place, quarantined, output } => {
             let records = Host::open(&place.data)?.sessions(&SessionFilter { quarantined })?;
-            print(&if json { json_rows(&records)? } else { table(&records) })?;
+            output.list(&records, table)?;
             Ok(matched(records.len() as u64))
         }
         SessionsCommand::Create(args) => create::run(&args),
         SessionsCommand::Send(args) => send::run(*args),
-        SessionsCommand::Release { session, place, json } => {
+        SessionsCommand::Release { session, place, output } => {
             let session = SessionId::new(&session).map_err(|problem| Failure::Usage(problem.to_string()))?;
             let released = Host::open(&place.data)?.release(&session)?;
             let words = if released { "released\n" } else { "the session is not quarantined\n" };
-            print(&if json { format!("{{\"released\":{released}}}\n") } else { words.to_owned() })?;
+            output.object(&json!({ "released": released }), || words.to_owned())?;
             Ok(matched(u64::from(released)))
         }
     }

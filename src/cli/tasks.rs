@@ -3,8 +3,9 @@
 mod host;
 mod text;
 
+use super::output::OutputArgs;
 use super::place::{Host, PlaceArgs, matched};
-use super::{Exit, Failure, json_line, json_rows, print};
+use super::{Exit, Failure};
 use crate::channels::plain_text::one_line;
 use crate::config::ConfigSources;
 use clap::{Args, Subcommand};
@@ -17,6 +18,7 @@ use nanorelay_actors::report::{
 };
 use nanorelay_actors::settings::Settings;
 use serde::Serialize;
+use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -41,9 +43,8 @@ pub(super) enum TasksCommand {
         /// Only pending or paused ones
         #[arg(long, value_name = "STATUS", value_parser = status_argument)]
         status: Option<TaskStatus>,
-        /// Print a JSON array, one task a line
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Show everything about one task, with its last runs
     Show {
@@ -51,9 +52,8 @@ pub(super) enum TasksCommand {
         task: TaskArgs,
         #[command(flatten)]
         place: TaskPlaceArgs,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// List the runs of a session's tasks, or of one of them, the latest first
     History {
@@ -69,9 +69,8 @@ pub(super) enum TasksCommand {
         limit: u32,
         #[command(flatten)]
         place: PlaceArgs,
-        /// Print a JSON array, one run a line
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Keep a task from running until it is resumed
     Pause(ChangeArgs),
@@ -111,9 +110,8 @@ pub(super) struct ChangeArgs {
     task: TaskArgs,
     #[command(flatten)]
     place: PlaceArgs,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// What is to be told about the future.
@@ -144,9 +142,8 @@ pub(super) struct NextArgs {
     /// The configuration file of a stopped host; without it DIR/nanorelay.toml, if there is one
     #[arg(long, value_name = "FILE", conflicts_with = "cron")]
     config: Option<PathBuf>,
-    /// Print a JSON array, one time a line
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 fn status_argument(name: &str) -> Result<TaskStatus, String> {
@@ -165,15 +162,14 @@ fn time_argument(text: &str) -> Result<Timestamp, String> {
 
 impl TaskPlaceArgs {
     /// The tasks that match. Sessions of which not all is listed are told on standard error.
-    fn tasks(&self, filter: &TaskFilter) -> Result<Vec<TaskRecord>, Failure> {
-        let host = Host::open(&self.place.data)?;
-        let TaskList { tasks, unreadable } = host.tasks(filter, || self.settings())?;
-        for (session, reason) in unreadable {
+    fn tasks(&self, filter: &TaskFilter) -> Result<TaskList, Failure> {
+        let list = Host::open(&self.place.data)?.tasks(filter, || self.settings())?;
+        for (session, reason) in &list.unreadable {
             let line = one_line(&format!("session {session}: {reason}"));
             // Without standard error there is nowhere to say it.
             let _ = writeln!(std::io::stderr(), "nanorelay: {line}");
         }
-        Ok(tasks)
+        Ok(list)
     }
 
     /// How a host would plan that is started here.
@@ -202,20 +198,20 @@ struct Moment {
     local: String,
 }
 
-/// Lists, shows or changes; 3 when nothing matched.
+/// Lists, shows or changes; 3 when nothing matched, 4 when not all sessions could be listed.
 pub(super) fn run(command: TasksCommand) -> Result<Exit, Failure> {
     match command {
-        TasksCommand::List { place, session, tenant, status, json } => {
+        TasksCommand::List { place, session, tenant, status, output } => {
             let filter = TaskFilter { session_id: session, tenant, status, series_id: None };
-            let records = place.tasks(&filter)?;
-            print(&if json { json_rows(&records)? } else { text::tasks(&records) })?;
-            Ok(matched(records.len() as u64))
+            let TaskList { tasks, unreadable } = place.tasks(&filter)?;
+            output.list(&tasks, text::tasks)?;
+            Ok(if unreadable.is_empty() { matched(tasks.len() as u64) } else { Exit::Partly })
         }
-        TasksCommand::Show { task, place, json } => show(task, &place, json),
-        TasksCommand::History { session, task, result, limit, place, json } => {
+        TasksCommand::Show { task, place, output } => show(task, &place, output),
+        TasksCommand::History { session, task, result, limit, place, output } => {
             let filter = RunFilter { session_id: session, series_id: task, result, limit: Some(limit) };
             let records = Host::open(&place.data)?.task_runs(&filter)?;
-            print(&if json { json_rows(&records)? } else { text::runs(&records) })?;
+            output.list(&records, text::runs)?;
             Ok(matched(records.len() as u64))
         }
         TasksCommand::Pause(args) => change(&args, TaskVerb::Pause, "paused"),
@@ -226,14 +222,14 @@ pub(super) fn run(command: TasksCommand) -> Result<Exit, Failure> {
     }
 }
 
-fn show(task: TaskArgs, place: &TaskPlaceArgs, json: bool) -> Result<Exit, Failure> {
+fn show(task: TaskArgs, place: &TaskPlaceArgs, output: OutputArgs) -> Result<Exit, Failure> {
     let TaskArgs { session, task } = task;
     let filter = TaskFilter {
         session_id: Some(session.clone()),
         series_id: Some(task.clone()),
         ..TaskFilter::default()
     };
-    let tasks = place.tasks(&filter)?;
+    let TaskList { tasks, .. } = place.tasks(&filter)?;
     let series = tasks.first().map_or(task, |task| task.series_id.clone());
     let filter =
         RunFilter { session_id: session, series_id: Some(series), result: None, limit: Some(RUNS_SHOWN) };
@@ -242,7 +238,7 @@ fn show(task: TaskArgs, place: &TaskPlaceArgs, json: bool) -> Result<Exit, Failu
     if tasks.is_empty() && runs.is_empty() {
         return Ok(Exit::LeftOver);
     }
-    print(&if json { json_line(&shown)? } else { text::details(&tasks, &runs) })?;
+    output.object(&shown, || text::details(&tasks, &runs))?;
     Ok(Exit::Done)
 }
 
@@ -251,7 +247,7 @@ fn change(args: &ChangeArgs, verb: TaskVerb, done: &str) -> Result<Exit, Failure
     let session = SessionId::new(session).map_err(|problem| Failure::Usage(problem.to_string()))?;
     let count = Host::open(&args.place.data)?.change_task(&session, task, verb)?;
     let words = if count > 0 { done } else { "no such task is still to run" };
-    print(&if args.json { format!("{{\"changed\":{count}}}\n") } else { format!("{words}\n") })?;
+    args.output.object(&json!({ "changed": count }), || format!("{words}\n"))?;
     Ok(matched(count))
 }
 
@@ -270,7 +266,7 @@ fn next(args: NextArgs) -> Result<Exit, Failure> {
             let place = TaskPlaceArgs { place: PlaceArgs { data }, config: args.config };
             let filter =
                 TaskFilter { session_id: Some(session), series_id: Some(task), ..TaskFilter::default() };
-            let tasks = place.tasks(&filter)?;
+            let TaskList { tasks, .. } = place.tasks(&filter)?;
             // A run that was started by hand has no times of its own.
             let planned = tasks.iter().find(|task| task.recurrence.is_some()).or(tasks.first());
             let Some(task) = planned else { return Ok(Exit::LeftOver) };
@@ -279,7 +275,7 @@ fn next(args: NextArgs) -> Result<Exit, Failure> {
         _ => return Err(Failure::Usage("give a session and a task, or --cron".to_owned())),
     };
     let moments: Vec<Moment> = times.iter().map(|time| moment(*time, &zone)).collect();
-    print(&if args.json { json_rows(&moments)? } else { text::moments(&moments) })?;
+    args.output.list(&moments, text::moments)?;
     Ok(matched(moments.len() as u64))
 }
 

@@ -127,7 +127,7 @@ fn a_second_host_is_told_who_the_first_is() {
     let (data, agent, sink) = world();
     let first = serve(&data);
     for command in [&["serve"][..], &["drain", "--json"]] {
-        let second = nanorelay(command).data(data.path()).run().expect_code(1);
+        let second = nanorelay(command).data(data.path()).run().expect_code(75);
         let expected = format!("(process {})", first.id());
         assert!(second.stderr.contains("another host runs on"), "{second:?}");
         assert!(second.stderr.contains(&expected), "{second:?}");

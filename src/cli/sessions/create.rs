@@ -1,7 +1,8 @@
 //! `nanorelay sessions create`.
 
+use super::super::output::OutputArgs;
 use super::super::place::{Host, PlaceArgs, unreachable};
-use super::super::{Exit, Failure, json_line, print};
+use super::super::{Exit, Failure};
 use crate::control::socket::session_request;
 use clap::Args;
 use nanorelay_actors::relay::{ReadySession, SessionMode, SessionRequest};
@@ -26,9 +27,8 @@ pub(in crate::cli) struct CreateArgs {
     add_chat: bool,
     #[command(flatten)]
     place: PlaceArgs,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 fn mode_argument(name: &str) -> Result<SessionMode, String> {
@@ -54,6 +54,6 @@ pub(super) fn run(args: &CreateArgs) -> Result<Exit, Failure> {
     let request = session_request(&args.agent_group, chat.as_ref(), thread, mode, add_chat)
         .map_err(|problem| Failure::Usage(problem.to_string()))?;
     let ready = Host::open(&args.place.data)?.create_session(&request)?;
-    print(&if args.json { json_line(&ready)? } else { format!("{}\n", ready.session_id) })?;
+    args.output.object(&ready, || format!("{}\n", ready.session_id))?;
     Ok(Exit::Done)
 }

@@ -1,7 +1,8 @@
 //! `nanorelay sessions send`.
 
+use super::super::output::OutputArgs;
 use super::super::place::{Host, PlaceArgs, limits, unreachable};
-use super::super::{Exit, Failure, json_line, print};
+use super::super::{Exit, Failure};
 use clap::{ArgGroup, Args};
 use nanorelay_actors::inbox::{AttachmentContent, Enqueued, InboxAttachment, InboxMessage, MessageOrigin};
 use nanorelay_actors::model::ids::SessionId;
@@ -48,9 +49,8 @@ pub(in crate::cli) struct SendArgs {
     from: Option<Vec<String>>,
     #[command(flatten)]
     place: PlaceArgs,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 fn time_argument(text: &str) -> Result<Timestamp, String> {
@@ -92,11 +92,7 @@ pub(super) fn run(args: SendArgs) -> Result<Exit, Failure> {
     };
     let enqueued = Host::open(&args.place.data)?.enqueue(&session, message, &args.place.data)?;
     let words = if enqueued.is_new { "sent" } else { "was sent before" };
-    print(&if args.json {
-        json_line(&enqueued)?
-    } else {
-        format!("{words}: {} (#{})\n", enqueued.message_id, enqueued.seq)
-    })?;
+    args.output.object(&enqueued, || format!("{words}: {} (#{})\n", enqueued.message_id, enqueued.seq))?;
     Ok(Exit::Done)
 }
 
