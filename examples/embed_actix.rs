@@ -11,7 +11,6 @@ use async_trait::async_trait;
 use nanorelay_actors::channel::adapter::{Channel, Delivery};
 use nanorelay_actors::model::error::{Receipt, SendError};
 use nanorelay_actors::relay::Relay;
-use nanorelay_actors::settings::ChannelSettings;
 use nanorelay_actors::testing::{DataDir, SessionSpec};
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,7 +84,7 @@ fn main() {
     actix::System::new().block_on(async {
         let room = ChatRoom::default().start();
         let relay = Relay::builder(data.path())
-            .channel("room", Arc::new(RoomChannel { room: room.clone() }), ChannelSettings::default())
+            .channel("room", Arc::new(RoomChannel { room: room.clone() }))
             .start()
             .await
             .expect("the relay starts");

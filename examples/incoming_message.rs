@@ -9,7 +9,6 @@ use nanorelay_actors::inbox::{EnqueueError, InboxMessage};
 use nanorelay_actors::model::ids::{AgentGroupId, ChannelType, PlatformId, SessionId};
 use nanorelay_actors::relay::{Relay, SessionRequest};
 use nanorelay_actors::runtime::{AgentRuntime, AgentSession, Running, RuntimeError};
-use nanorelay_actors::settings::ChannelSettings;
 use nanorelay_actors::testing::{DataDir, MockChannel};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -76,7 +75,7 @@ fn main() {
     let room = MockChannel::new();
     actix::System::new().block_on(async {
         let relay = Relay::builder(data.path())
-            .channel("room", room.clone(), ChannelSettings::default())
+            .channel("room", room.clone())
             .runtime(Arc::new(OneAnswer { data: data.path().to_owned() }))
             .start()
             .await

@@ -7,7 +7,7 @@
 
 use nanorelay_actors::relay::Relay;
 use nanorelay_actors::report::{DeliveryFilter, DeliveryState};
-use nanorelay_actors::settings::{ChannelSettings, Durability, Settings};
+use nanorelay_actors::settings::{Durability, Settings};
 use nanorelay_actors::testing::{Answer, DataDir, MockChannel, SessionSpec};
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ fn main() {
     std::panic::set_hook(Box::new(|_| {}));
     let states = actix::System::new().block_on(async {
         let relay = Relay::builder(data.path())
-            .channel("slack", slack.clone(), ChannelSettings::default())
+            .channel("slack", slack.clone())
             .settings(fast())
             .start()
             .await

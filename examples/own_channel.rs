@@ -11,7 +11,6 @@ use nanorelay_actors::model::content::{Content, Shape};
 use nanorelay_actors::model::error::{Receipt, SendError};
 use nanorelay_actors::relay::Relay;
 use nanorelay_actors::report::{DeliveryFilter, DeliveryState};
-use nanorelay_actors::settings::ChannelSettings;
 use nanorelay_actors::testing::{DataDir, SessionSpec};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -57,7 +56,7 @@ fn main() {
     let board = Arc::new(NoticeBoard::default());
     actix::System::new().block_on(async {
         let relay = Relay::builder(data.path())
-            .channel("board", board.clone(), ChannelSettings::default())
+            .channel("board", board.clone())
             .start()
             .await
             .expect("the relay starts");

@@ -43,7 +43,7 @@ pub fn builder(
         let settings = channel.entry.settings.clone();
         builder = match channel.entry.is_fallback() {
             true => builder.fallback_channel(channel.adapter, settings),
-            false => builder.channel(&channel.entry.name, channel.adapter, settings),
+            false => builder.channel_with(&channel.entry.name, channel.adapter, settings),
         };
     }
     Ok(builder.clock(clock).logger(logger))

@@ -11,11 +11,12 @@
 use crate::settings::Durability;
 use crate::store::error::StoreError;
 use crate::store::ledger::{LedgerSync, LedgerTransaction, LedgerWriter};
-use crate::supervise::blocking::Blocking;
+use crate::supervise::blocking::start_dedicated;
 use slog::Logger;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 /// Most operations in one transaction.
@@ -27,10 +28,33 @@ const OTHERS_BESIDE_OUTCOMES_MAX: usize = 64;
 
 /// A record was not written. Nothing of the operation is in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("ledger: {0}")]
-pub struct LedgerError(pub String);
+#[error("ledger: {reason}")]
+pub struct LedgerError {
+    /// In words.
+    pub reason: String,
+    /// The extended result code, when it was SQLite that failed.
+    pub sqlite_extended_code: Option<i32>,
+    /// Whether the runtime on whose threads the ledger is written has ended.
+    pub is_ended: bool,
+}
 
-/// The handle to the ledger's writer. Cheap to clone; used inside a tokio runtime.
+impl LedgerError {
+    fn new(reason: &str) -> Self {
+        Self { reason: reason.to_owned(), sqlite_extended_code: None, is_ended: false }
+    }
+
+    pub(crate) fn ended() -> Self {
+        Self { is_ended: true, ..Self::new("the relay's runtime has ended") }
+    }
+}
+
+impl From<StoreError> for LedgerError {
+    fn from(error: StoreError) -> Self {
+        Self { sqlite_extended_code: error.sqlite_extended_code(), ..Self::new(&error.to_string()) }
+    }
+}
+
+/// The handle to the ledger's writer. Cheap to clone; it works from every thread.
 #[derive(Clone)]
 pub struct Ledger {
     shared: Arc<Shared>,
@@ -43,6 +67,8 @@ struct Shared {
     sync_state: Mutex<SyncState>,
     checkpoints: Mutex<Checkpoints>,
     logger: Logger,
+    /// On whose threads it is written: callers may come from runtimes that end before.
+    runtime: Handle,
 }
 
 /// When the log is copied into the database file.
@@ -59,6 +85,55 @@ struct Queue {
     others: VecDeque<Box<dyn Operation>>,
     /// Present while nobody writes.
     writer: Option<LedgerWriter>,
+}
+
+/// What a dedicated thread is to write. When the runtime has ended before the thread began, whoever waits hears of it.
+struct WritingTurn {
+    shared: Arc<Shared>,
+    writer: Option<LedgerWriter>,
+}
+
+impl WritingTurn {
+    fn take(mut self) {
+        if let Some(writer) = self.writer.take() {
+            self.shared.write_until_empty(writer);
+        }
+    }
+}
+
+impl Drop for WritingTurn {
+    fn drop(&mut self) {
+        let Some(writer) = self.writer.take() else { return };
+        let mut queue = lock(&self.shared.queue);
+        queue.writer = Some(writer);
+        let unwritten = (std::mem::take(&mut queue.outcomes), std::mem::take(&mut queue.others));
+        drop(queue);
+        // Without an answer, an asker hears that the runtime has ended.
+        drop(unwritten);
+    }
+}
+
+/// The same for a sync.
+struct SyncingTurn {
+    shared: Arc<Shared>,
+    was_taken: bool,
+}
+
+impl SyncingTurn {
+    fn take(mut self) {
+        self.was_taken = true;
+        self.shared.sync_until_nobody_waits();
+    }
+}
+
+impl Drop for SyncingTurn {
+    fn drop(&mut self) {
+        if !self.was_taken {
+            let mut state = lock(&self.shared.sync_state);
+            state.syncing = false;
+            state.waiting.clear();
+        }
+    }
 }
 
 /// Which operations go first.
@@ -112,10 +187,10 @@ where
         let result = catch_unwind(AssertUnwindSafe(|| transaction.operation(work)));
         self.result = Some(match result {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(LedgerError(error.to_string())),
+            Ok(Err(error)) => Err(error.into()),
             Err(_) => match transaction.abandon_operation() {
-                Ok(()) => Err(LedgerError("the operation panicked".to_owned())),
-                Err(error) => Err(LedgerError(error.to_string())),
+                Ok(()) => Err(LedgerError::new("the operation panicked")),
+                Err(error) => Err(error.into()),
             },
         });
     }
@@ -125,7 +200,7 @@ where
             (Ok(number), Some(Ok(value))) => Ok((value, *number)),
             (Ok(_), Some(Err(error))) => Err(error),
             (Err(error), _) => Err(error.clone()),
-            (Ok(_), None) => Err(LedgerError("the operation was not run".to_owned())),
+            (Ok(_), None) => Err(LedgerError::new("the operation was not run")),
         };
         // The asker may be gone; the record stands all the same.
         let _ = self.reply.send(answer);
@@ -133,13 +208,19 @@ where
 }
 
 impl Ledger {
-    /// Takes over the writing connection.
+    /// Takes over the writing connection. Writes on blocking threads of the runtime that calls this.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn new(writer: LedgerWriter, durability: Durability, logger: Logger) -> Self {
         let sync = writer.sync_handle();
         let (outcomes, others) = (VecDeque::new(), VecDeque::new());
         let queue = Mutex::new(Queue { outcomes, others, writer: Some(writer) });
         let (sync_state, checkpoints) = (Mutex::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { queue, durability, sync, sync_state, checkpoints, logger }) }
+        let runtime = Handle::current();
+        Self {
+            shared: Arc::new(Shared { queue, durability, sync, sync_state, checkpoints, logger, runtime }),
+        }
     }
 
     /// Writes; when this returns, the record is in the kernel and survives `kill -9`.
@@ -220,10 +301,10 @@ impl Ledger {
             queue.writer.take()
         };
         if let Some(writer) = idle_writer {
-            let shared = Arc::clone(&self.shared);
-            Blocking::start_dedicated(move || shared.write_until_empty(writer));
+            let turn = WritingTurn { shared: Arc::clone(&self.shared), writer: Some(writer) };
+            start_dedicated(&self.shared.runtime, move || turn.take());
         }
-        answer.await.map_err(|_| LedgerError("the writer is gone".to_owned()))?
+        answer.await.map_err(|_| LedgerError::ended())?
     }
 
     async fn synced(&self, number: u64) -> Result<(), LedgerError> {
@@ -239,12 +320,12 @@ impl Ledger {
         if start {
             self.start_syncer();
         }
-        answer.await.map_err(|_| LedgerError("the syncer is gone".to_owned()))?
+        answer.await.map_err(|_| LedgerError::ended())?
     }
 
     fn start_syncer(&self) {
-        let shared = Arc::clone(&self.shared);
-        Blocking::start_dedicated(move || shared.sync_until_nobody_waits());
+        let turn = SyncingTurn { shared: Arc::clone(&self.shared), was_taken: false };
+        start_dedicated(&self.shared.runtime, move || turn.take());
     }
 }
 
@@ -279,7 +360,7 @@ impl Shared {
         }
         *checkpoints = Checkpoints { operations: 0, is_running: true };
         let shared = Arc::clone(self);
-        Blocking::start_dedicated(move || {
+        start_dedicated(&self.runtime, move || {
             if let Err(error) = shared.sync.checkpoint() {
                 // The log grows until one succeeds.
                 slog::warn!(shared.logger, "the ledger's log was not copied"; "error" => %error);
@@ -289,7 +370,6 @@ impl Shared {
     }
 
     fn commit(&self, writer: &mut LedgerWriter, group: &mut Group) -> Result<u64, LedgerError> {
-        let failed = |error: StoreError| LedgerError(error.to_string());
         let mut transaction = match writer.transaction() {
             Ok(transaction) => transaction,
             Err(error) => {
@@ -297,14 +377,14 @@ impl Shared {
                 while let Some(operation) = self.next(group) {
                     group.operations.push(operation);
                 }
-                return Err(failed(error));
+                return Err(error.into());
             }
         };
         while let Some(mut operation) = self.next(group) {
             operation.run(&mut transaction);
             group.operations.push(operation);
         }
-        transaction.commit().map_err(failed)?;
+        transaction.commit()?;
         let mut state = lock(&self.sync_state);
         state.committed += 1;
         Ok(state.committed)
@@ -337,7 +417,7 @@ impl Shared {
                 }
                 state.committed
             };
-            let result = self.sync.sync().map_err(|error| LedgerError(error.to_string()));
+            let result = self.sync.sync().map_err(LedgerError::from);
             let mut state = lock(&self.sync_state);
             state.has_failed = result.is_err();
             match &result {

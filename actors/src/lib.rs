@@ -9,7 +9,6 @@
 //! use nanorelay_actors::channel::adapter::{Channel, Delivery};
 //! use nanorelay_actors::model::error::{Receipt, SendError};
 //! use nanorelay_actors::relay::{Relay, StartError};
-//! use nanorelay_actors::settings::ChannelSettings;
 //! use std::path::Path;
 //! use std::sync::Arc;
 //! use std::time::Duration;
@@ -28,7 +27,7 @@
 //! /// Delivers what is due in a data directory; returns how many messages went out.
 //! async fn deliver(data_dir: &Path) -> Result<u64, StartError> {
 //!     let relay = Relay::builder(data_dir)
-//!         .channel("slack", Arc::new(Printer), ChannelSettings::default())
+//!         .channel("slack", Arc::new(Printer))
 //!         .start()
 //!         .await?;
 //!     let report = relay.drain(Duration::from_secs(60)).await;

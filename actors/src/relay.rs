@@ -2,6 +2,7 @@
 
 mod builder;
 mod deliveries;
+mod error;
 mod inbox;
 mod lanes;
 mod pauses;
@@ -13,6 +14,7 @@ mod stopped;
 mod tasks;
 
 pub use builder::{RelayBuilder, StartError};
+pub use error::OperationError;
 pub use pauses::Resume;
 pub use questions::{Answer, AnswerError, QuestionList, QuestionRecord};
 pub use sessions::{CreateSessionError, ReadySession, SessionMode, SessionRequest, UnresolvedSession};
@@ -38,11 +40,6 @@ use std::time::Duration;
 
 /// The shortest pause between two looks at what is left while draining.
 const DRAIN_PAUSE_MIN: Duration = Duration::from_millis(5);
-
-/// Why a command failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct OperationError(pub String);
 
 /// A running host. Cheap to clone; it runs until [`Relay::shutdown`].
 #[derive(Clone)]
@@ -219,7 +216,7 @@ impl Relay {
     pub async fn release(&self, session: SessionId) -> Result<bool, OperationError> {
         let (id, now) = (session.clone(), self.engine().now());
         let released = self.engine().ledger.record_durably(move |ledger| ledger.release_session(&id, now));
-        let released = released.await.map_err(|error| OperationError(error.to_string()))?;
+        let released = released.await?;
         self.look(Some(vec![session]), LookReason::Release).await;
         Ok(released)
     }
@@ -234,7 +231,7 @@ impl Relay {
     /// Makes the ledger forget now what [`crate::settings::Retention`] says that it need not keep. A running relay
     /// does so by itself, every hour.
     pub async fn prune_ledger(&self) -> Result<PruneReport, OperationError> {
-        crate::retention::prune(self.engine()).await.map_err(|error| OperationError(error.to_string()))
+        crate::retention::prune(self.engine()).await
     }
 
     /// Makes an actor panic, to show that the others go on.
@@ -289,10 +286,7 @@ impl Relay {
         read: impl FnOnce(&Engine) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, OperationError> {
         let engine = Arc::clone(self.engine());
-        let result = self.engine().blocking.run(move || read(&engine)).await;
-        result
-            .map_err(|error| OperationError(error.to_string()))?
-            .map_err(|error| OperationError(error.to_string()))
+        Ok(self.engine().blocking.run(move || read(&engine)).await??)
     }
 
     fn engine(&self) -> &Arc<Engine> {

@@ -4,10 +4,10 @@
 //! What may go is decided by [`crate::model::retention`].
 
 use crate::engine::Engine;
-use crate::ledger::LedgerError;
 use crate::limits::{PRUNE_AGE_MIN, PRUNE_DELAY, PRUNE_INTERVAL};
 use crate::model::retention::{Ages, Expiry};
 use crate::model::time::Timestamp;
+use crate::relay::OperationError;
 use crate::report::{DeliveryState, PruneReport};
 use crate::store::error::StoreError;
 use crate::store::ledger::{LedgerReader, LedgerSize, SettledPage, SettledRow};
@@ -23,17 +23,6 @@ const PAGES_PER_OPERATION: u32 = 128;
 const FREE_PART_KEPT: u64 = 8;
 /// A ledger that is too large is brought below this part of its limit: 9/10.
 const SIZE_TARGET_TENTHS: u64 = 9;
-
-/// Why the ledger was not pruned to its end. The next run goes on.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PruneError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    #[error("a database section panicked")]
-    Panicked,
-}
 
 /// Prunes at intervals, until it is aborted.
 pub(crate) async fn run(engine: Arc<Engine>) {
@@ -53,7 +42,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
 }
 
 /// Prunes once.
-pub(crate) async fn prune(engine: &Engine) -> Result<PruneReport, PruneError> {
+pub(crate) async fn prune(engine: &Engine) -> Result<PruneReport, OperationError> {
     let retention = &engine.settings.retention;
     let now = engine.now();
     let expiry = Expiry::by_age(retention, now);
@@ -106,7 +95,7 @@ struct Walk {
 }
 
 impl Walk {
-    async fn walk_all(&mut self, engine: &Engine, expiry: &Expiry) -> Result<(), PruneError> {
+    async fn walk_all(&mut self, engine: &Engine, expiry: &Expiry) -> Result<(), OperationError> {
         let mut after = None;
         loop {
             let page = read(engine, move |reader| reader.settled_page(after.as_ref(), ROWS_PER_PAGE)).await?;
@@ -159,7 +148,7 @@ impl Walk {
 }
 
 /// Prunes the oldest of a session's dead messages.
-async fn thin_out(engine: &Engine, session: String, mut excess: u64) -> Result<u64, PruneError> {
+async fn thin_out(engine: &Engine, session: String, mut excess: u64) -> Result<u64, OperationError> {
     let mut pruned = 0;
     while excess > 0 && !engine.is_stopping() {
         let limit = usize::try_from(excess).unwrap_or(usize::MAX).min(ROWS_PER_PAGE);
@@ -176,7 +165,7 @@ async fn thin_out(engine: &Engine, session: String, mut excess: u64) -> Result<u
 }
 
 /// Forgets what is too old, or too much, of the history of tasks.
-async fn prune_runs(engine: &Engine, now: Timestamp) -> Result<(), PruneError> {
+async fn prune_runs(engine: &Engine, now: Timestamp) -> Result<(), OperationError> {
     let retention = &engine.settings.retention;
     let before = now.minus(retention.keep_runs);
     while engine.ledger.record(move |ledger| ledger.prune_runs(before, ROWS_PER_OPERATION)).await? > 0 {}
@@ -195,7 +184,7 @@ async fn prune_runs(engine: &Engine, now: Timestamp) -> Result<(), PruneError> {
     Ok(())
 }
 
-async fn remove(engine: &Engine, rows: &[SettledRow]) -> Result<u64, PruneError> {
+async fn remove(engine: &Engine, rows: &[SettledRow]) -> Result<u64, OperationError> {
     let mut pruned = 0;
     for some in rows.chunks(ROWS_PER_OPERATION) {
         let some = some.to_vec();
@@ -205,7 +194,7 @@ async fn remove(engine: &Engine, rows: &[SettledRow]) -> Result<u64, PruneError>
 }
 
 /// Gives free pages back to the file system, but for some.
-async fn give_back(engine: &Engine) -> Result<LedgerSize, PruneError> {
+async fn give_back(engine: &Engine) -> Result<LedgerSize, OperationError> {
     let mut size = read(engine, LedgerReader::size).await?;
     while size.free_bytes > size.used_bytes / FREE_PART_KEPT && !engine.is_stopping() {
         let smaller = engine.ledger.record(|ledger| ledger.give_back(PAGES_PER_OPERATION)).await?;
@@ -221,8 +210,7 @@ async fn give_back(engine: &Engine) -> Result<LedgerSize, PruneError> {
 async fn read<T: Send + 'static>(
     engine: &Engine,
     read: impl FnOnce(&LedgerReader) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, PruneError> {
+) -> Result<T, OperationError> {
     let reader = engine.ledger_reader.clone();
-    let result = engine.blocking.run(move || read(&reader)).await;
-    Ok(result.map_err(|_| PruneError::Panicked)??)
+    Ok(engine.blocking.run(move || read(&reader)).await??)
 }

@@ -9,7 +9,7 @@ use super::soak;
 use super::world::{self, WorldSpec};
 use super::writer::{WriterSpec, monotonic_ns};
 use nanorelay_actors::relay::{Relay, StartError};
-use nanorelay_actors::settings::{ChannelSettings, Settings};
+use nanorelay_actors::settings::Settings;
 use nanorelay_actors::store::error::StoreError;
 use slog::Logger;
 use std::io::{BufRead, BufReader};
@@ -137,7 +137,7 @@ async fn start_logging(
     logger: Logger,
 ) -> Result<Relay, BenchError> {
     let builder = Relay::builder(data_dir).settings(Settings::default()).logger(logger);
-    let builder = builder.channel(world::CHANNEL_TYPE, channel.clone(), ChannelSettings::default());
+    let builder = builder.channel(world::CHANNEL_TYPE, channel.clone());
     Ok(builder.start().await?)
 }
 

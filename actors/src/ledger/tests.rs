@@ -97,3 +97,22 @@ async fn the_log_is_copied_into_the_file_after_many_operations() {
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), copied).await.expect("the log is copied");
 }
+
+#[test]
+fn whoever_writes_after_the_end_of_the_runtime_hears_of_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (_folder, ledger) = runtime.block_on(async { ledger() });
+    let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let written = other.block_on(ledger.record(|_| Ok(7)));
+    assert_eq!(written, Ok(7), "a caller in another runtime is served");
+    drop(runtime);
+    for _ in 0..2 {
+        assert_eq!(other.block_on(ledger.record(|_| Ok(7))), Err(LedgerError::ended()));
+        assert_eq!(other.block_on(ledger.record_durably(|_| Ok(7))), Err(LedgerError::ended()));
+        assert_eq!(
+            other.block_on(ledger.flush()),
+            Err(LedgerError::ended()),
+            "the first record is not synced"
+        );
+    }
+}

@@ -101,8 +101,13 @@ impl RelayBuilder {
         self
     }
 
-    /// Delivers messages of `channel_type` by `adapter`.
-    pub fn channel(
+    /// Delivers messages of `channel_type` by `adapter`, with the default settings.
+    pub fn channel(self, channel_type: &str, adapter: Arc<dyn Channel>) -> Self {
+        self.channel_with(channel_type, adapter, ChannelSettings::default())
+    }
+
+    /// The same with settings: limits, retries, what is done when it is unknown whether a message was sent.
+    pub fn channel_with(
         mut self,
         channel_type: &str,
         adapter: Arc<dyn Channel>,

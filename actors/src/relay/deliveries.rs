@@ -57,7 +57,7 @@ impl Relay {
                 .engine()
                 .ledger
                 .record_durably(move |ledger| ledger.replay_many(&inside, rate, before, now));
-            count += replayed.await.map_err(|error| OperationError(error.to_string()))?;
+            count += replayed.await?;
             let sessions: BTreeSet<SessionId> = some.iter().map(|key| key.session_id.clone()).collect();
             self.look(Some(sessions.into_iter().collect()), LookReason::Reload).await;
         }
@@ -70,7 +70,7 @@ impl Relay {
         let (session, now) = (key.session_id.clone(), self.engine().now());
         let resolved =
             self.engine().ledger.record_durably(move |ledger| ledger.resolve(&key, &resolution, now));
-        let resolved = resolved.await.map_err(|error| OperationError(error.to_string()))?;
+        let resolved = resolved.await?;
         self.look(Some(vec![session]), LookReason::Reload).await;
         Ok(resolved)
     }

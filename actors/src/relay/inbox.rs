@@ -102,19 +102,19 @@ impl StoppedHost {
 
     /// Files first, and before them the ledger's note of them, then the row.
     pub(super) fn put(&self, facts: &SessionFacts, arrival: Arrival) -> Result<Enqueued, OperationError> {
-        let words = |error: StoreError| OperationError(error.to_string());
         let now = SystemClock.now();
         let session = &facts.id;
-        let root = Arc::new(SessionsRoot::open(&self.data_dir).map_err(words)?);
+        let root = Arc::new(SessionsRoot::open(&self.data_dir)?);
         let place = SessionPlace { root, group: facts.agent_group_id.clone(), session: session.clone() };
         let lease = self.leases.try_acquire(session);
-        let mut store = SessionStore::new(place, lease.ok_or_else(|| OperationError(IN_USE.to_owned()))?);
+        let mut store =
+            SessionStore::new(place, lease.ok_or_else(|| OperationError::Busy(IN_USE.to_owned()))?);
         // A ledger of an older version gets the table here.
         self.write(|_| Ok(()))?;
         let left = self.read(|reader| reader.inbox_files(session))?;
-        arrivals::clear_leftovers(&mut store, &left).map_err(|error| words(store.classify(error)))?;
+        arrivals::clear_leftovers(&mut store, &left).map_err(|error| store.classify(error))?;
         let expected = arrivals::expected_files(&mut store, std::iter::once(&arrival))
-            .map_err(|error| words(store.classify(error)))?;
+            .map_err(|error| store.classify(error))?;
         if !expected.is_empty() {
             self.write_always(|ledger| ledger.expect_inbox_files(session, &expected))?;
         }
@@ -123,7 +123,7 @@ impl StoppedHost {
             let placed = placed.pop().ok_or_else(|| StoreError::Limit("no message".to_owned()))??;
             store.write(Adds::Messages, |transaction| arrivals::insert(transaction, &placed, now))
         };
-        let enqueued = put(&mut store).map_err(|error| words(store.classify(error)))?;
+        let enqueued = put(&mut store).map_err(|error| store.classify(error))?;
         // The message is written: whoever heard of an error now would send it again. The next start deals with a note
         // that stays, and a stale time harms nobody.
         let done: Vec<_> = left.into_iter().chain(expected).collect();

@@ -25,8 +25,7 @@ impl Relay {
         let lane_key = channel_lane_key(lane)?;
         let (id, key, now) = (session.clone(), lane_key.clone(), self.engine().now());
         let parked = self.engine().ledger.record_durably(move |ledger| ledger.park_head(&id, &key, now));
-        let parked = parked.await.map_err(|error| OperationError(error.to_string()))?;
-        let Some(until) = held_until(parked)? else { return Ok(false) };
+        let Some(until) = held_until(parked.await?)? else { return Ok(false) };
         let engine = self.engine();
         let account =
             Lane::channel_type_of(&lane_key).map(|name| engine.channels.serving(&name).name.clone());
@@ -55,7 +54,7 @@ impl StoppedHost {
 
 fn channel_lane_key(lane: &str) -> Result<String, OperationError> {
     lane_name::key_of(lane).filter(|key| Lane::channel_type_of(key).is_some()).ok_or_else(|| {
-        OperationError(format!("{lane:?} is no lane to a channel, as `lanes list` names them"))
+        OperationError::Invalid(format!("{lane:?} is no lane to a channel, as `lanes list` names them"))
     })
 }
 
@@ -64,7 +63,7 @@ fn held_until(parked: Parked) -> Result<Option<crate::model::time::Timestamp>, O
         Parked::Held(_, until) => Ok(Some(until)),
         Parked::NotBlocked => Ok(None),
         Parked::Sending(message) => {
-            Err(OperationError(format!("message {message} is being sent at this moment: try again")))
+            Err(OperationError::Busy(format!("message {message} is being sent at this moment: try again")))
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn pause(
     now: Timestamp,
 ) -> Result<Hold, OperationError> {
     if until.is_some_and(|until| until <= now) {
-        return Err(OperationError("the end of the pause lies in the past".to_owned()));
+        return Err(OperationError::Invalid("the end of the pause lies in the past".to_owned()));
     }
     let reason = bounded(reason.to_owned(), ERROR_TEXT_BYTES_MAX);
     Ok(Hold { scope, cause: HoldCause::Operator, until, reason, since: now })
@@ -72,11 +72,7 @@ impl Relay {
         let now = engine.now();
         let hold = pause(scope, until, reason, now)?;
         let recorded = hold.clone();
-        engine
-            .ledger
-            .record_durably(move |ledger| ledger.set_hold(&recorded, now))
-            .await
-            .map_err(|error| OperationError(error.to_string()))?;
+        engine.ledger.record_durably(move |ledger| ledger.set_hold(&recorded, now)).await?;
         slog::info!(engine.logger, "paused"; "scope" => %hold.scope, "reason" => &hold.reason,
             "until" => hold.until.map(Timestamp::to_iso));
         engine.holds.set(hold);
@@ -89,11 +85,8 @@ impl Relay {
     pub async fn resume(&self, scope: HoldScope, which: Resume) -> Result<usize, OperationError> {
         let engine = self.engine();
         let (inside, now) = (scope.clone(), engine.now());
-        let count = engine
-            .ledger
-            .record_durably(move |ledger| end_holds(ledger, &inside, which, now))
-            .await
-            .map_err(|error| OperationError(error.to_string()))?;
+        let count =
+            engine.ledger.record_durably(move |ledger| end_holds(ledger, &inside, which, now)).await?;
         for cause in which.causes() {
             engine.holds.clear(&scope, *cause);
         }

@@ -124,18 +124,18 @@ impl StoppedHost {
     /// The questions that wait for an answer, the oldest first.
     pub fn questions(&self) -> Result<QuestionList, OperationError> {
         let questions = self.central().and_then(|central| central.questions());
-        Ok(questions.map_err(|error| OperationError(error.to_string()))?.into())
+        Ok(questions?.into())
     }
 
     /// Answers a question; see [`Relay::answer`].
     pub fn answer(&self, answer: &Answer, limits: &Limits) -> Result<Enqueued, AnswerError> {
-        let words = |error: crate::store::error::StoreError| OperationError(error.to_string());
-        let central = self.central().map_err(words)?;
-        let question = check(answer, central.question(&answer.question_id).map_err(words)?)?;
-        let facts = active(&central.load_snapshot().map_err(words)?, &question.session_id)?;
+        let failed = |error: crate::store::error::StoreError| OperationError::from(error);
+        let central = self.central().map_err(failed)?;
+        let question = check(answer, central.question(&answer.question_id).map_err(failed)?)?;
+        let facts = active(&central.load_snapshot().map_err(failed)?, &question.session_id)?;
         let is_gone = facts.container_status == ContainerStatus::Stopped;
         let enqueued = self.enqueue(&question.session_id, message(&question, answer, is_gone), limits)?;
-        central.remove_question(&question).map_err(words)?;
+        central.remove_question(&question).map_err(failed)?;
         Ok(enqueued)
     }
 }

@@ -28,10 +28,12 @@ impl StoppedHost {
     pub fn rebuild_ledger(&self, dry_run: bool, replace: bool) -> Result<RebuildReport, OperationError> {
         let is_readable = LedgerReader::open(&self.data_dir).and_then(|reader| reader.check()).is_ok();
         if is_readable && !dry_run && !replace {
-            return Err(OperationError(format!("{LEDGER_FILE} is in order: there is nothing to rebuild")));
+            return Err(OperationError::Conflict(format!(
+                "{LEDGER_FILE} is in order: there is nothing to rebuild"
+            )));
         }
         let rebuilt = if dry_run { self.count_only() } else { self.rebuild() };
-        rebuilt.map_err(|error| OperationError(error.to_string()))
+        Ok(rebuilt?)
     }
 
     fn count_only(&self) -> Result<RebuildReport, StoreError> {

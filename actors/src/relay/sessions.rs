@@ -43,7 +43,7 @@ impl From<StoreError> for CreateSessionError {
 
 impl From<OperationError> for CreateSessionError {
     fn from(error: OperationError) -> Self {
-        Self::Failed(error.0)
+        Self::Failed(error.to_string())
     }
 }
 

@@ -125,7 +125,7 @@ impl StoppedHost {
         match LedgerReader::open(&self.data_dir).and_then(|reader| read(&reader)) {
             Ok(value) => Ok(value),
             Err(StoreError::Missing(_)) => Ok(T::default()),
-            Err(error) => Err(OperationError(error.to_string())),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -133,7 +133,7 @@ impl StoppedHost {
         &self,
         write: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, OperationError> {
-        mark::check(&self.data_dir).map_err(|error| OperationError(error.to_string()))?;
+        mark::check(&self.data_dir)?;
         if !self.data_dir.join(LEDGER_FILE).exists() {
             return Ok(T::default());
         }
@@ -153,6 +153,6 @@ impl StoppedHost {
             writer.sync_handle().sync()?;
             Ok::<_, StoreError>(value)
         };
-        run().map_err(|error| OperationError(error.to_string()))
+        Ok(run()?)
     }
 }

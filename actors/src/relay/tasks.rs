@@ -89,15 +89,15 @@ impl Relay {
     ) -> Result<usize, OperationError> {
         let engine = self.engine();
         if !engine.snapshot().sessions.contains_key(&session) {
-            return Err(OperationError(format!("there is no session {session}")));
+            return Err(OperationError::NotFound(format!("there is no session {session}")));
         }
-        let gone = || OperationError("the session's actor is being restarted: try again".to_owned());
+        let gone = || OperationError::Busy("the session's actor is being restarted: try again".to_owned());
         let (reply, answer) = oneshot::channel();
         let operation =
             TaskOperation { task_id: task_id.to_owned(), verb, reply, _token: engine.activity.token() };
         let registry = engine.directory.registry().ok_or_else(gone)?;
         registry.send(OperateSession { target: session.clone(), operation }).await.map_err(|_| gone())?;
-        let changed = answer.await.map_err(|_| gone())?.map_err(OperationError)?;
+        let changed = answer.await.map_err(|_| gone())?.map_err(OperationError::Busy)?;
         slog::info!(engine.logger, "task changed by an operator"; "session" => %session, "task" => task_id,
             "verb" => ?verb, "rows" => changed);
         Ok(changed)
@@ -107,9 +107,9 @@ impl Relay {
 impl StoppedHost {
     /// The tasks that match, by session and time, as a host with these settings would plan them.
     pub fn tasks(&self, filter: &TaskFilter, settings: &Settings) -> Result<TaskList, OperationError> {
-        let words = |error: &dyn std::fmt::Display| OperationError(error.to_string());
-        let tenants = Tenants::new(&settings.tenants).map_err(|error| words(&error))?;
-        let zone = TimeZone::get(&settings.timezone).map_err(|error| words(&error))?;
+        let invalid = |error: &dyn std::fmt::Display| OperationError::Invalid(error.to_string());
+        let tenants = Tenants::new(&settings.tenants).map_err(|error| invalid(&error))?;
+        let zone = TimeZone::get(&settings.timezone).map_err(|error| invalid(&error))?;
         let planner = Planner { tenants: &tenants, zone, missed: settings.missed_runs };
         let ledger = self.history()?;
         let mut listing = Listing::default();
@@ -120,14 +120,14 @@ impl StoppedHost {
                 Ok(())
             }
         });
-        listing.list.unreadable.extend(unreadable.map_err(|error| words(&error))?);
+        listing.list.unreadable.extend(unreadable?);
         Ok(listing.finish())
     }
 
     /// The runs of a session that match, the latest first.
     pub fn task_runs(&self, filter: &RunFilter) -> Result<Vec<RunRecord>, OperationError> {
         let Some(ledger) = self.history()? else { return Ok(Vec::new()) };
-        ledger.task_runs(filter).map_err(|error| OperationError(error.to_string()))
+        Ok(ledger.task_runs(filter)?)
     }
 
     /// Does something to a series; see [`Relay::change_task`]. Its agent hears of it when a host runs again.
@@ -147,13 +147,14 @@ impl StoppedHost {
             }
             Ok(())
         });
-        let unreadable = unreadable.map_err(|error| OperationError(error.to_string()))?;
-        match (changed, unreadable.into_iter().find(|(id, _)| id == session.as_str())) {
+        match (changed, unreadable?.into_iter().find(|(id, _)| id == session.as_str())) {
             (Some(changed), _) => Ok(changed),
             (None, Some((_, reason))) => {
-                Err(OperationError(format!("the session cannot be written: {reason}")))
+                Err(OperationError::Busy(format!("the session cannot be written: {reason}")))
             }
-            (None, None) => Err(OperationError(format!("there is no session {session} with an inbox"))),
+            (None, None) => {
+                Err(OperationError::NotFound(format!("there is no session {session} with an inbox")))
+            }
         }
     }
 
@@ -163,7 +164,7 @@ impl StoppedHost {
         match LedgerReader::open(&self.data_dir) {
             Ok(reader) => Ok(Some(reader)),
             Err(StoreError::Missing(_)) => Ok(None),
-            Err(error) => Err(OperationError(error.to_string())),
+            Err(error) => Err(error.into()),
         }
     }
 }

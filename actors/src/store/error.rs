@@ -63,3 +63,14 @@ pub enum StoreError {
         source: io::Error,
     },
 }
+
+impl StoreError {
+    /// The [extended result code](https://sqlite.org/rescode.html), when it was SQLite that failed.
+    pub fn sqlite_extended_code(&self) -> Option<i32> {
+        match self {
+            Self::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) => Some(failure.extended_code),
+            Self::Sqlite(rusqlite::Error::SqlInputError { error, .. }) => Some(error.extended_code),
+            _ => None,
+        }
+    }
+}

@@ -54,7 +54,7 @@ fn record(message_id: &str) -> DeliveryRecord {
 impl ControlTarget for Fake {
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryRecord>, OperationError> {
         match filter.session_id.as_deref() {
-            Some("broken") => Err(OperationError("the ledger is locked".to_owned())),
+            Some("broken") => Err(OperationError::Busy("the ledger is locked".to_owned())),
             _ => Ok((0..filter.limit.unwrap_or(0)).map(|n| record(&n.to_string())).collect()),
         }
     }
@@ -131,7 +131,7 @@ impl ControlTarget for Fake {
         until: Option<Timestamp>,
         reason: &str,
     ) -> Result<(), OperationError> {
-        Err(OperationError(format!("{scope} until {:?}: {reason}", until.map(Timestamp::as_ms))))
+        Err(OperationError::Invalid(format!("{scope} until {:?}: {reason}", until.map(Timestamp::as_ms))))
     }
     async fn resume(&self, _: HoldScope, which: Resume) -> Result<usize, OperationError> {
         Ok(if which == Resume::Everything { 2 } else { 1 })
@@ -160,7 +160,7 @@ impl ControlTarget for Fake {
         Ok(TaskList { tasks: Vec::new(), unreadable })
     }
     async fn task_runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, OperationError> {
-        Err(OperationError(format!("no history of {}", filter.session_id)))
+        Err(OperationError::NotFound(format!("no history of {}", filter.session_id)))
     }
     async fn change_task(&self, _: SessionId, _: String, verb: TaskVerb) -> Result<usize, OperationError> {
         Ok(if verb == TaskVerb::RunNow { 1 } else { 0 })

@@ -10,7 +10,7 @@ use crate::support::wait::within;
 use async_trait::async_trait;
 use nanorelay_actors::channel::adapter::{Channel, Delivery};
 use nanorelay_actors::model::error::{Receipt, SendError};
-use nanorelay_actors::settings::{ChannelSettings, Durability, Watch};
+use nanorelay_actors::settings::{Durability, Watch};
 use nanorelay_actors::testing::{DataDir, SessionSpec, database};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,8 +64,7 @@ async fn measure(sessions: usize, each: usize) {
     host.settings.watch = Watch::Auto;
     let platform = Arc::new(Platform::default());
     let channel: Arc<dyn Channel> = platform.clone();
-    let relay =
-        host.start_with(|builder| builder.channel("slack", channel, ChannelSettings::default())).await;
+    let relay = host.start_with(|builder| builder.channel("slack", channel)).await;
     let ledger = data.path().join("nanorelay.db");
     let watcher = std::thread::spawn(move || watch(ledger, count));
     for agent in &agents {

@@ -5,7 +5,6 @@ use async_trait::async_trait;
 use nanorelay_actors::model::ids::SessionId;
 use nanorelay_actors::relay::{Relay, StoppedHost};
 use nanorelay_actors::report::SessionFilter;
-use nanorelay_actors::settings::ChannelSettings;
 use nanorelay_actors::system_action::{
     ActionPolicy, ActionRefused, ActionReply, ActionRequest, SystemActionHandler,
 };
@@ -109,7 +108,7 @@ async fn a_policy_decides_before_a_handler_runs() {
     let handler = Arc::new(Counter::default());
     let relay = Relay::builder(battle.data.path())
         .settings(battle.host.settings.clone())
-        .channel("slack", battle.slack.clone(), ChannelSettings::default())
+        .channel("slack", battle.slack.clone())
         .action("install_packages", handler.clone())
         .action_policy(Arc::new(OnlyGood))
         .start()

@@ -91,7 +91,7 @@ impl TestHost {
             .clock(Arc::clone(&self.clock))
             .logger(slog::Logger::root(slog::Discard, slog::o!()));
         for (channel_type, channel) in &self.channels {
-            builder = builder.channel(channel_type, channel.clone(), self.channel_settings.clone());
+            builder = builder.channel_with(channel_type, channel.clone(), self.channel_settings.clone());
         }
         builder
     }
