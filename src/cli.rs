@@ -20,8 +20,10 @@ mod running;
 mod serve;
 mod sessions;
 mod signals;
+mod status;
 mod table;
 mod tasks;
+mod top;
 
 use crate::channels::plain_text::one_line;
 use crate::config::{ConfigSources, units};
@@ -81,6 +83,10 @@ enum Command {
     },
     /// Find what is wrong with a data directory, and how to mend it
     Doctor(doctor::DoctorArgs),
+    /// Show whether a host runs, and how it does
+    Status(status::StatusArgs),
+    /// Watch a running host in the terminal: rates, what waits, what fails, who is busy, what is held
+    Top(top::TopArgs),
     /// Print the metrics of a running host in the OpenMetrics text format
     Metrics(place::PlaceArgs),
     /// Send nothing of a tenant, channel, destination, session or lane until it is resumed
@@ -199,6 +205,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Tasks { command } => tasks::run(command),
         Command::Ledger { command } => ledger::run(command),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Metrics(place) => metrics::run(&place),
         Command::Pause(args) => pauses::pause(args),
         Command::Resume(args) => pauses::resume(&args),

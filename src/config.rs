@@ -248,4 +248,6 @@ fn plain_words(message: &str) -> String {
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ pub mod client;
 pub mod protocol;
 pub mod send;
 pub mod socket;
+pub mod status;
 
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};

@@ -1,12 +1,14 @@
 //! What all actors of one relay share: settings, store, ledger, and each other's addresses.
 
 pub mod active_sessions;
+pub mod conditions;
 pub(crate) mod control;
 pub mod directory;
 pub mod failure_wakes;
 pub mod file_marks;
 pub mod hints;
 pub mod holds;
+pub mod last_standing;
 pub mod quotas;
 pub mod statistics;
 pub mod warnings;
@@ -19,6 +21,7 @@ use crate::engine::failure_wakes::FailureWakes;
 use crate::engine::file_marks::FileMarks;
 use crate::engine::hints::Hints;
 use crate::engine::holds::Holds;
+use crate::engine::last_standing::LastStanding;
 use crate::engine::quotas::{AttachmentQuota, TaskCounts};
 use crate::engine::statistics::Statistics;
 use crate::engine::warnings::{Warned, Warnings};
@@ -87,6 +90,10 @@ pub struct Engine {
     pub leases: SessionLeases,
     /// Counts the work going on.
     pub activity: Activity,
+    /// How things stood when somebody asked last.
+    pub last_standing: LastStanding,
+    /// When the relay was started.
+    pub started_at: Timestamp,
     /// Counts what happened.
     pub statistics: Statistics,
     /// Bounds what one session has logged.

@@ -93,6 +93,8 @@ pub const QUESTION_OPTIONS_BYTES_MAX: usize = 8 * 1024;
 pub const QUESTIONS_LISTED_MAX: usize = 10_000;
 /// Most of all questions in a list, in bytes; the question that reaches it is the last one.
 pub const QUESTION_LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Sessions, and kinds of failures, that are told of when somebody asks how things stand.
+pub const STANDING_ROWS_MAX: u32 = 20;
 /// Most sessions that the doctor names one by one, and most messages that it counts of a kind.
 pub const DOCTOR_FINDINGS_MAX: usize = 1000;
 

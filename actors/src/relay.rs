@@ -10,6 +10,7 @@ mod questions;
 mod rebuild;
 mod root;
 mod sessions;
+mod standing;
 mod stopped;
 mod tasks;
 
@@ -67,11 +68,6 @@ impl Relay {
     /// Counts since the start.
     pub fn statistics(&self) -> StatisticsSnapshot {
         self.engine().statistics.snapshot()
-    }
-
-    /// The same and more for a monitoring system, in the OpenMetrics text format.
-    pub fn open_metrics(&self) -> String {
-        self.engine().statistics.open_metrics()
     }
 
     /// The state of the registry; `None` while it is being restarted.

@@ -1,9 +1,11 @@
 //! What the relay tells about deliveries: one record each, and the counts of a run.
 
 mod replay;
+mod standing;
 mod tasks;
 
 pub use replay::{InvalidRate, ReplayRate};
+pub use standing::{BusySession, FailingRecord, OldestUndelivered, SessionCounts, Standing, StateCounts};
 pub use tasks::{RunFilter, RunRecord, RunResult, TaskFilter, TaskList, TaskRecord, TaskStatus, TaskVerb};
 
 use crate::model::hold::{Hold, HoldCause, HoldScopeKind};

@@ -32,6 +32,30 @@ impl Signal {
     }
 }
 
+/// Tells of SIGTERM, SIGINT and a terminal that goes away from a thread of its own, until `tell` says that nobody listens.
+pub fn tell_on_a_thread(tell: impl Fn(Signal) -> bool + Send + 'static) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let (mut interrupts, mut terminations, mut hang_ups) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            loop {
+                let signal = tokio::select! {
+                    _ = interrupts.recv() => Signal::Interrupt,
+                    _ = terminations.recv() => Signal::Terminate,
+                    _ = hang_ups.recv() => Signal::Terminate,
+                };
+                if !tell(signal) {
+                    return;
+                }
+            }
+        });
+    });
+    Ok(())
+}
+
 /// Listens from when it is made.
 #[derive(Clone)]
 pub struct Signals {

@@ -3,6 +3,7 @@
 use super::SocketPlace;
 use super::protocol::{MessageKey, Request, Response};
 use super::send::{SendHead, write_bytes};
+use super::status::HostStatus;
 use nanorelay_actors::inbox::{Enqueued, InboxMessage};
 use nanorelay_actors::model::hold::HoldScope;
 use nanorelay_actors::model::time::Timestamp;
@@ -146,6 +147,14 @@ impl ControlClient {
     pub fn open_metrics(&self) -> Result<String, ClientError> {
         match self.ask(&Request::Metrics)?.into_iter().next() {
             Some(Response::Metrics { text }) => Ok(text),
+            _ => Err(ClientError::Protocol),
+        }
+    }
+
+    /// How the host does.
+    pub fn status(&self) -> Result<HostStatus, ClientError> {
+        match self.ask(&Request::Host)?.into_iter().next() {
+            Some(Response::Host(status)) => Ok(*status),
             _ => Err(ClientError::Protocol),
         }
     }

@@ -1,6 +1,7 @@
 //! The lines that are exchanged.
 
 use super::send::SendHead;
+use super::status::HostStatus;
 use nanorelay_actors::inbox::Enqueued;
 use nanorelay_actors::model::hold::HoldScopeKind;
 use nanorelay_actors::relay::{Answer, QuestionRecord, ReadySession, SessionMode};
@@ -148,6 +149,8 @@ pub enum Request {
         /// What.
         verb: TaskVerb,
     },
+    /// How the host does: answered by a [`Response::Host`], then [`Response::End`].
+    Host,
     /// Who answers.
     Status,
 }
@@ -183,6 +186,8 @@ pub enum Response {
         /// The text.
         text: String,
     },
+    /// How the host does.
+    Host(Box<HostStatus>),
     /// A message that is in an inbox.
     Enqueued(Enqueued),
     /// A session that can be used.

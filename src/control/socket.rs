@@ -1,6 +1,7 @@
 //! The host's side of the socket.
 
 use super::protocol::{MessageKey, REQUEST_BYTES_MAX, Request, Response};
+use super::status::HostStatus;
 use super::{SOCKET_NAME, SocketPlace};
 use async_trait::async_trait;
 use nanorelay_actors::inbox::{EnqueueError, Enqueued, InboxMessage};
@@ -71,7 +72,9 @@ pub trait ControlTarget: 'static {
     /// Looks again at a session that cannot be served; whether it was one.
     async fn release(&self, session: SessionId) -> Result<bool, OperationError>;
     /// All metrics, in the OpenMetrics text format.
-    fn open_metrics(&self) -> String;
+    async fn open_metrics(&self) -> String;
+    /// How the host does.
+    async fn host_status(&self) -> Result<HostStatus, OperationError>;
     /// What holds sends back.
     async fn holds(&self) -> Result<Vec<HoldRecord>, OperationError>;
     /// Sends nothing of a scope for a time.
@@ -145,8 +148,11 @@ impl ControlTarget for Relay {
     async fn release(&self, session: SessionId) -> Result<bool, OperationError> {
         Relay::release(self, session).await
     }
-    fn open_metrics(&self) -> String {
-        Relay::open_metrics(self)
+    async fn open_metrics(&self) -> String {
+        Relay::open_metrics(self).await
+    }
+    async fn host_status(&self) -> Result<HostStatus, OperationError> {
+        HostStatus::of(self).await
     }
     async fn holds(&self) -> Result<Vec<HoldRecord>, OperationError> {
         Ok(Relay::holds(self))
@@ -369,7 +375,7 @@ async fn perform(request: Request, target: &impl ControlTarget) -> Result<Vec<Re
             vec![Response::End { count: target.resume(scope, which).await.map_err(words)? as u64 }]
         }
         Request::Metrics => {
-            vec![Response::Metrics { text: target.open_metrics() }, Response::End { count: 1 }]
+            vec![Response::Metrics { text: target.open_metrics().await }, Response::End { count: 1 }]
         }
         // Their bytes are read by the caller.
         Request::Send { .. } => return Err("a message comes with its bytes".to_owned()),
@@ -409,6 +415,10 @@ async fn perform(request: Request, target: &impl ControlTarget) -> Result<Vec<Re
             let session = SessionId::new(&session_id).map_err(|problem| problem.to_string())?;
             let changed = target.change_task(session, task_id, verb).await.map_err(words)?;
             vec![Response::End { count: changed as u64 }]
+        }
+        Request::Host => {
+            let status = target.host_status().await.map_err(words)?;
+            vec![Response::Host(Box::new(status)), Response::End { count: 1 }]
         }
         Request::Status => vec![Response::Status {
             process_id: std::process::id(),

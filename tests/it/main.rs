@@ -17,6 +17,7 @@ mod kill;
 mod lanes;
 mod ledger;
 mod model_based;
+mod operating;
 mod pauses;
 mod questions;
 mod reconcile;

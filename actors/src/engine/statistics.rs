@@ -2,6 +2,7 @@
 //!
 //! Labels are bounded: a channel is named by its account, which the configuration lists, never by what an agent wrote.
 
+use crate::engine::conditions::Conditions;
 use crate::model::error::ErrorClass;
 use crate::model::ids::ChannelType;
 use crate::model::sweep_findings::UnheardCounts;
@@ -53,6 +54,8 @@ struct ByChannelAndClass {
 #[derive(Debug)]
 pub struct Statistics {
     registry: Registry,
+    /// What alerts ask for.
+    pub conditions: Conditions,
     delivered: Counter,
     applied: Counter,
     routed: Counter,
@@ -145,8 +148,10 @@ impl Default for Statistics {
         let swept = |reason| sweeps.get_or_create(&ByReason { reason }).clone();
         let upkeep = Family::<ByWhat, Counter>::default();
         let histogram: fn() -> Histogram = || Histogram::new(DELIVERY_SECONDS);
+        let mut registry = Registry::with_prefix("nanorelay");
         let mut statistics = Self {
-            registry: Registry::with_prefix("nanorelay"),
+            conditions: Conditions::register(&mut registry),
+            registry,
             delivered: outcome("delivered"),
             applied: outcome("applied"),
             routed: outcome("routed"),
@@ -292,6 +297,9 @@ impl Statistics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::conditions::Readings;
+    use crate::report::{SessionCounts, Standing};
+    use crate::store::error::StoreError;
 
     #[test]
     fn metrics_are_counted_by_channel_and_class() {
@@ -318,5 +326,74 @@ mod tests {
         assert!(text.ends_with("# EOF\n"), "{text}");
         let counted = statistics.snapshot();
         assert_eq!((counted.delivered, counted.dead, counted.attempts), (1, 1, 2));
+    }
+
+    /// Everything that is served, each metric under the name by which it is asked for.
+    fn served() -> std::collections::BTreeSet<String> {
+        let statistics = Statistics::default();
+        let slack = ChannelType::new("slack").expect("a name");
+        statistics.count_attempt(&slack);
+        statistics.count_failed_attempt(&slack, ErrorClass::RateLimited);
+        statistics.count_delivered(&slack, Duration::from_millis(3));
+        statistics.count_dead(ErrorClass::NoRoute);
+        statistics.conditions.take(&Readings {
+            standing: Some(Standing::default()),
+            holds: vec![("operator", 0)],
+            channels: vec![("slack".to_owned(), 0, false)],
+            ..Readings::default()
+        });
+        let name_of = |line: &str| {
+            let mut words = line.strip_prefix("# TYPE ")?.split(' ');
+            let (name, kind) = (words.next()?, words.next()?);
+            Some(match kind {
+                "counter" => format!("{name}_total"),
+                "info" => format!("{name}_info"),
+                _ => name.to_owned(),
+            })
+        };
+        statistics.open_metrics().lines().filter_map(name_of).collect()
+    }
+
+    #[test]
+    fn the_document_lists_what_is_served() {
+        let document = include_str!("../../../docs/metrics.md");
+        let rows = document.lines().filter_map(|line| line.strip_prefix("| `"));
+        let listed = rows.filter_map(|row| Some(row.split_once('`')?.0.to_owned())).collect();
+        assert_eq!(served(), listed);
+    }
+
+    #[test]
+    fn what_is_read_elsewhere_is_served_as_it_was_read() {
+        let statistics = Statistics::default();
+        let mut standing = Standing::default();
+        standing.counts.ambiguous = 2;
+        standing.sessions = SessionCounts { total: 5, active: 3, running: 1, quarantined: 1 };
+        statistics.conditions.take(&Readings {
+            standing: Some(standing),
+            oldest_seconds: 1.5,
+            holds: vec![("unauthorized", 1)],
+            channels: vec![("slack".to_owned(), 7, true)],
+            registry: Some((3, 4)),
+            last_sweep_seconds: Some(12.0),
+            started_seconds: 10.0,
+        });
+        statistics.conditions.count_if_busy(&StoreError::Busy("outbound.db".to_owned()));
+        statistics.conditions.count_if_busy(&StoreError::HotJournal("outbound.db".to_owned()));
+        // An unreadable ledger: what it said before stays.
+        statistics.conditions.take(&Readings { last_sweep_seconds: Some(13.0), ..Readings::default() });
+        let text = statistics.open_metrics();
+        for line in [
+            "nanorelay_undelivered{state=\"ambiguous\"} 2",
+            "nanorelay_oldest_undelivered_seconds 1.5",
+            "nanorelay_holds{cause=\"unauthorized\"} 1",
+            "nanorelay_channel_waiting{channel=\"slack\"} 7",
+            "nanorelay_channel_blocked{channel=\"slack\"} 1",
+            "nanorelay_sessions{state=\"closed\"} 2",
+            "nanorelay_watched_folders 4",
+            "nanorelay_sweep_last_success_timestamp_seconds 13.0",
+            "nanorelay_sqlite_busy_total{file=\"outbound.db\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
     }
 }

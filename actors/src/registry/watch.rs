@@ -193,6 +193,7 @@ impl Rescan {
             return;
         }
         *self = Self { is_wanted: false, last: Some(Instant::now()) };
+        engine.statistics.conditions.count_watch_overflow();
         slog::warn!(engine.logger, "file events were lost, looking at every session");
         for session in engine.snapshot().sessions.keys() {
             engine.hint(session);

@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::engine::directory::Directory;
 use crate::engine::file_marks::FileMarks;
 use crate::engine::holds::Holds;
+use crate::engine::last_standing::LastStanding;
 use crate::ledger::Ledger;
 use crate::model::hold::Hold;
 use crate::model::ids::{ChannelType, InvalidId, SessionId};
@@ -170,6 +171,7 @@ impl RelayBuilder {
         let activity = Activity::default();
         let (exits, exit_receiver) = ExitReporter::new(activity.clone());
         let runtime = self.runtime.unwrap_or_else(|| Arc::new(NoRuntime::new(self.logger.clone())));
+        let started_at = self.clock.now();
         let engine = Arc::new(Engine {
             data_dir: self.data_dir,
             ledger: Ledger::new(writer, self.settings.durability, self.logger.clone()),
@@ -187,6 +189,8 @@ impl RelayBuilder {
             file_marks: FileMarks::new(at_rest.clone()),
             leases: Default::default(),
             activity,
+            last_standing: LastStanding::default(),
+            started_at,
             statistics: Default::default(),
             warnings: Default::default(),
             failure_wakes: Default::default(),

@@ -166,6 +166,13 @@ pub(super) async fn record(
     if events.is_empty() {
         return Ok(());
     }
+    for event in &events {
+        if let RunEvent::Started { run, at } = event
+            && let Some(scheduled) = run.scheduled
+        {
+            context.engine.statistics.conditions.note_lateness(at.since(scheduled));
+        }
+    }
     let session = context.session.clone();
     Ok(context.engine.ledger.record(move |ledger| ledger.record_runs(&session, &events, now)).await?)
 }

@@ -43,6 +43,9 @@ impl SessionActor {
 
     pub(super) fn failed(&mut self, kind: StepKind, error: StepError, ctx: &mut Context<Self>) {
         self.activation = None;
+        if let StepError::Store(error) = &error {
+            self.engine().statistics.conditions.count_if_busy(error);
+        }
         // What the step was to do is found again from the ledger and the files.
         match kind {
             StepKind::Open => {}

@@ -22,6 +22,7 @@ mod replace;
 mod rest_marks;
 mod schema;
 mod session;
+mod standing;
 mod task_runs;
 
 pub use admit::{Admission, Admitted, InitialState};

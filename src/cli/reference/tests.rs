@@ -44,6 +44,9 @@ fn document() -> String {
         if !rows.is_empty() {
             let _ = write!(text, "\n| argument | meaning |\n|---|---|\n{}\n", rows.join("\n"));
         }
+        if let Some(more) = command.get_after_help() {
+            let _ = write!(text, "\n{more}\n");
+        }
     }
     text
 }

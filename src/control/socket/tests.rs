@@ -111,7 +111,10 @@ impl ControlTarget for Fake {
     async fn release(&self, session: SessionId) -> Result<bool, OperationError> {
         Ok(session.as_str() == "s-1")
     }
-    fn open_metrics(&self) -> String {
+    async fn host_status(&self) -> Result<HostStatus, OperationError> {
+        Err(OperationError("nobody asks".to_owned()))
+    }
+    async fn open_metrics(&self) -> String {
         "# EOF\n".to_owned()
     }
     async fn holds(&self) -> Result<Vec<HoldRecord>, OperationError> {

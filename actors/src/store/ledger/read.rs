@@ -403,7 +403,7 @@ pub(super) fn delivery_record(row: &Row<'_>) -> rusqlite::Result<DeliveryRecord>
 }
 
 /// A count; SQLite has signed numbers only.
-fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
 }
 

@@ -308,6 +308,7 @@ fn a_ledger_of_a_newer_version_is_refused() {
 mod edits;
 mod operate;
 mod prune;
+mod standing;
 
 #[test]
 fn the_log_is_copied_on_demand_and_begins_anew_when_it_is_large() {
