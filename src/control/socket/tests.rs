@@ -112,7 +112,7 @@ impl ControlTarget for Fake {
         Ok(session.as_str() == "s-1")
     }
     async fn host_status(&self) -> Result<HostStatus, OperationError> {
-        Err(OperationError("nobody asks".to_owned()))
+        Err(OperationError::Internal("nobody asks".to_owned()))
     }
     async fn open_metrics(&self) -> String {
         "# EOF\n".to_owned()
