@@ -8,12 +8,14 @@ mod effective;
 mod layers;
 mod runtime;
 mod sections;
+mod server;
 pub mod units;
 
 pub use channels::{ChannelEntry, ChannelKind, WebhookConfig};
 pub use layers::Origin;
 pub use runtime::RuntimeConfig;
 pub use sections::{LogConfig, LogFormat, LogLevel};
+pub use server::ServerConfig;
 
 use layers::Layers;
 use nanorelay_actors::settings::Settings;
@@ -42,6 +44,8 @@ pub struct Config {
     pub channels: Vec<ChannelEntry>,
     /// Who runs the agents.
     pub runtime: RuntimeConfig,
+    /// Where the control plane is served.
+    pub server: ServerConfig,
     /// Logging.
     pub log: LogConfig,
     /// How long sends in flight may take to end at shutdown.
@@ -138,6 +142,7 @@ impl ConfigSources {
                 settings: sections.settings(),
                 channels,
                 runtime,
+                server: sections.server.settings(self),
                 log: sections.log,
                 shutdown_deadline: sections.shutdown.deadline,
                 file,

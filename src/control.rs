@@ -1,10 +1,12 @@
-//! Commands against a running host: a Unix socket in the data directory.
+//! How a running host is asked and told: by commands, over a Unix socket in the data directory; by everybody else, over
+//! HTTP (`http`).
 //!
-//! A connection carries one request, a line of JSON (behind the line of a message for an agent come its bytes), and its
+//! A connection of the socket carries one request, a line of JSON (behind the line of a message for an agent come its bytes), and its
 //! answer, one or more lines of JSON. Only the user
 //! who runs the host can connect.
 
 pub mod client;
+pub mod http;
 pub mod protocol;
 pub mod send;
 pub mod socket;

@@ -54,4 +54,6 @@ mod documentation {
     struct MessagesForAgents;
     #[doc = include_str!("../docs/runtimes.md")]
     struct Runtimes;
+    #[doc = include_str!("../docs/api.md")]
+    struct Api;
 }

@@ -51,6 +51,7 @@ pub struct InboxMessage {
 
 /// Where a message comes from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum MessageOrigin {
     /// The chat and thread that the session speaks in.

@@ -23,6 +23,10 @@ pub const LANE_WINDOW: usize = 64;
 /// Content of one session's messages that is in memory at a time, in bytes; the rest waits in the ledger. The
 /// message that reaches it is the last one.
 pub const SESSION_WINDOW_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The longest text of a record of the audit (who, what, why), in bytes.
+pub const AUDIT_TEXT_BYTES_MAX: usize = 2048;
+/// The longest state before or after a change that the audit keeps, as JSON, in bytes.
+pub const AUDIT_DETAIL_BYTES_MAX: usize = 4096;
 /// Warnings about one session that are logged at once. One more comes free each
 /// [`SESSION_WARNING_INTERVAL`]; what is left out is counted.
 pub const SESSION_WARNINGS_MAX: u32 = 20;

@@ -1,8 +1,10 @@
 //! The handle of a running host, and the same commands for one that is stopped.
 
+mod audit;
 mod builder;
 mod deliveries;
 mod error;
+mod extensions;
 mod inbox;
 mod lanes;
 mod pauses;
@@ -13,7 +15,9 @@ mod sessions;
 mod standing;
 mod stopped;
 mod tasks;
+mod tenants;
 
+pub use audit::AuditId;
 pub use builder::{RelayBuilder, StartError};
 pub use error::OperationError;
 pub use pauses::Resume;
@@ -21,6 +25,7 @@ pub use questions::{Answer, AnswerError, QuestionList, QuestionRecord};
 pub use sessions::{CreateSessionError, ReadySession, SessionMode, SessionRequest, UnresolvedSession};
 pub use stopped::StoppedHost;
 
+use self::extensions::Extensions;
 use crate::engine::Engine;
 use crate::engine::control::Terminate;
 use crate::engine::statistics::StatisticsSnapshot;
@@ -56,6 +61,8 @@ struct Shared {
     pruning: actix_rt::task::JoinHandle<()>,
     /// The task that cares for the agents.
     caring: actix_rt::task::JoinHandle<()>,
+    /// What others keep for as long as the relay lives.
+    extensions: Extensions,
 }
 
 impl Relay {

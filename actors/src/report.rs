@@ -1,9 +1,11 @@
 //! What the relay tells about deliveries: one record each, and the counts of a run.
 
+mod audit;
 mod replay;
 mod standing;
 mod tasks;
 
+pub use audit::{AuditEnd, AuditEntry, AuditFilter, AuditOutcome, AuditRecord, AuditVia};
 pub use replay::{InvalidRate, ReplayRate};
 pub use standing::{BusySession, FailingRecord, OldestUndelivered, SessionCounts, Standing, StateCounts};
 pub use tasks::{RunFilter, RunRecord, RunResult, TaskFilter, TaskList, TaskRecord, TaskStatus, TaskVerb};
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 /// Where a delivery stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
     /// Seen, not yet tried.
@@ -70,6 +73,7 @@ impl DeliveryState {
 
 /// One delivery as it is listed and shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DeliveryRecord {
     /// The session that wrote the message.
     pub session_id: String,
@@ -103,6 +107,7 @@ pub struct DeliveryRecord {
 
 /// One failed attempt at a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct AttemptRecord {
     /// Which try it was, 1 for the first; a replay begins anew.
     pub attempt: u32,
@@ -116,6 +121,7 @@ pub struct AttemptRecord {
 
 /// One delivery with everything that was tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DeliveryDetails {
     /// Where it stands.
     #[serde(flatten)]
@@ -126,6 +132,7 @@ pub struct DeliveryDetails {
 
 /// What an operator found out about a message of which it was unknown whether it was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Resolution {
     /// It has arrived. It counts as delivered.
@@ -139,6 +146,7 @@ pub enum Resolution {
 
 /// Which deliveries to list. Empty = all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DeliveryFilter {
     /// Only these states; empty = every state.
     pub states: Vec<DeliveryState>,
@@ -158,6 +166,7 @@ pub struct DeliveryFilter {
 
 /// One session as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SessionRecord {
     /// The session.
     pub session_id: String,
@@ -173,6 +182,7 @@ pub struct SessionRecord {
 
 /// One lane that holds something to be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LaneRecord {
     /// The session.
     pub session_id: String,
@@ -202,6 +212,7 @@ pub struct LaneRecord {
 
 /// Which lanes to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LaneFilter {
     /// Only those that wait for a message that has failed.
     pub blocked: bool,
@@ -211,6 +222,7 @@ pub struct LaneFilter {
 
 /// Which sessions to list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SessionFilter {
     /// Only those that cannot be served.
     pub quarantined: bool,
@@ -218,6 +230,7 @@ pub struct SessionFilter {
 
 /// What a ledger was rebuilt from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RebuildReport {
     /// Under which name the former ledger is kept; none when there was none.
     pub kept_as: Option<String>,
@@ -235,6 +248,7 @@ pub struct RebuildReport {
 
 /// What one run of pruning came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PruneReport {
     /// Delivered messages that the ledger has forgotten.
     pub delivered: u64,
@@ -248,6 +262,7 @@ pub struct PruneReport {
 
 /// What holds sends back, as it is listed: an operator's pause, or what a platform asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct HoldRecord {
     /// The kind of what is held back.
     pub scope: HoldScopeKind,
@@ -278,6 +293,7 @@ impl From<Hold> for HoldRecord {
 
 /// The counts of one run of `drain`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DrainReport {
     /// Accepted by a channel in this run.
     pub delivered: u64,

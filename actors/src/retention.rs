@@ -66,6 +66,13 @@ pub(crate) async fn prune(engine: &Engine) -> Result<PruneReport, OperationError
     }
     while engine.ledger.record(|ledger| ledger.prune_edits(ROWS_PER_OPERATION)).await? > 0 {}
     prune_runs(engine, now).await?;
+    let (audit_before, rows_max) = (now.minus(retention.keep_audit), retention.audit_rows_max);
+    while engine
+        .ledger
+        .record(move |ledger| ledger.prune_audit(audit_before, rows_max, ROWS_PER_OPERATION))
+        .await?
+        > 0
+    {}
     let size = give_back(engine).await?;
     if size.used_bytes > retention.size_bytes_max {
         slog::warn!(engine.logger, "ledger is larger than its limit"; "used_bytes" => size.used_bytes,

@@ -46,6 +46,7 @@ pub struct RuntimeError(pub String);
 
 /// What an agent does, as a runtime lists it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum AgentState {
     /// It waits for a place.
@@ -75,6 +76,7 @@ impl AgentState {
 
 /// An agent that runs, wants to, or failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct AgentRecord {
     /// Its session.
     pub session_id: String,

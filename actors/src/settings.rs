@@ -84,6 +84,10 @@ pub struct Retention {
     pub keep_runs: Duration,
     /// Most runs in the history of one session; the oldest go first.
     pub runs_per_session_max: u64,
+    /// How long it is kept who changed what.
+    pub keep_audit: Duration,
+    /// Most changes that are kept; the oldest go first.
+    pub audit_rows_max: u64,
     /// Size of the ledger above which delivered messages go earlier, but not within their first hour.
     pub size_bytes_max: u64,
 }
@@ -97,6 +101,8 @@ impl Default for Retention {
             dead_per_session_max: 10_000,
             keep_runs: 90 * day,
             runs_per_session_max: 10_000,
+            keep_audit: 365 * day,
+            audit_rows_max: 100_000,
             size_bytes_max: 4 << 30,
         }
     }

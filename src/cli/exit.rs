@@ -3,6 +3,7 @@
 use super::signals::Signal;
 use crate::channels::ChannelError;
 use crate::config::ConfigErrors;
+use crate::control::http::server::ServerError;
 use nanorelay_actors::relay::{OperationError, StartError};
 use nanorelay_actors::store::error::StoreError;
 use std::io;
@@ -72,6 +73,8 @@ pub(super) enum Failure {
     Start(#[from] StartError),
     #[error(transparent)]
     Operation(#[from] OperationError),
+    #[error(transparent)]
+    Server(#[from] ServerError),
     #[error("{0}: {1}")]
     Io(&'static str, io::Error),
     #[error("cannot create {0}: {1}")]
@@ -87,11 +90,13 @@ impl Failure {
         match self {
             Failure::Usage(_) => 2,
             Failure::Unreachable(_) => 69,
-            Failure::CannotCreate(..) => 73,
+            Failure::CannotCreate(..) | Failure::Server(ServerError::Listen { .. }) => 73,
             Failure::Start(StartError::AlreadyRunning { .. } | StartError::Store(StoreError::Busy(_))) => 75,
             Failure::Start(StartError::Store(error)) if is_denied(error) => 77,
             Failure::Io(_, error) if error.kind() == io::ErrorKind::PermissionDenied => 77,
-            Failure::Config(_) | Failure::Channel(ChannelError::Webhook { .. }) => 78,
+            Failure::Config(_)
+            | Failure::Server(ServerError::NoTokens { .. })
+            | Failure::Channel(ChannelError::Webhook { .. }) => 78,
             _ => 1,
         }
     }

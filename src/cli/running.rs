@@ -1,8 +1,9 @@
-//! A host that runs in this process, with its log and its control socket.
+//! A host that runs in this process, with its log, its control socket and its server.
 
 use super::{Failure, HostArgs};
 use crate::channels::ConsoleOutput;
 use crate::config::Config;
+use crate::control::http::server::{BoundServer, RunningServer};
 use crate::control::socket::ControlSocket;
 use crate::logging::{self, Logging};
 use nanorelay_actors::clock::{SharedClock, SystemClock};
@@ -10,6 +11,7 @@ use nanorelay_actors::relay::Relay;
 use nanorelay_actors::runtime::AgentRuntime;
 use slog::Logger;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,7 @@ pub struct RunningHost {
     /// The engine.
     pub relay: Relay,
     socket: ControlSocket,
+    server: Option<RunningServer>,
     shutdown_deadline: Duration,
 }
 
@@ -38,7 +41,9 @@ impl RunningHost {
         }
         let relay = builder.start().await?;
         match ControlSocket::open(data_dir, relay.clone(), logger.clone()) {
-            Ok(socket) => Ok(Self { relay, socket, shutdown_deadline: config.shutdown_deadline }),
+            Ok(socket) => {
+                Ok(Self { relay, socket, server: None, shutdown_deadline: config.shutdown_deadline })
+            }
             Err(error) => {
                 relay.shutdown(config.shutdown_deadline).await;
                 Err(Failure::Io("cannot open the control socket", error))
@@ -46,9 +51,20 @@ impl RunningHost {
         }
     }
 
-    /// Closes the socket, lets sends in flight end, and stops the relay.
+    /// Serves the control plane over HTTP, too. Returns where.
+    pub fn serve(&mut self, server: BoundServer) -> Result<SocketAddr, Failure> {
+        let server = server.serve(self.relay.clone())?;
+        let address = server.address();
+        self.server = Some(server);
+        Ok(address)
+    }
+
+    /// Closes the socket and the server, lets sends in flight end, and stops the relay.
     pub async fn stop(self) {
         drop(self.socket);
+        if let Some(server) = self.server {
+            server.stop().await;
+        }
         self.relay.shutdown(self.shutdown_deadline).await;
     }
 }

@@ -5,6 +5,7 @@ use super::signals::Signals;
 use super::{Exit, Failure, HostArgs};
 use crate::channels::ConsoleOutput;
 use crate::config::{Config, units};
+use crate::control::http::server::BoundServer;
 use crate::host;
 use slog::Logger;
 
@@ -16,12 +17,23 @@ pub(super) fn run(args: &HostArgs) -> Result<Exit, Failure> {
 
 async fn serve(args: &HostArgs, config: &Config, logger: &Logger) -> Result<Exit, Failure> {
     let signals = Signals::listen()?;
+    let server = BoundServer::bind(&config.server)?;
     let runtime = host::runtime(config).map_err(|error| Failure::Io("cannot find this program", error))?;
     let started = tokio::select! {
         started = RunningHost::start(&args.data, config, ConsoleOutput::Stdout, runtime, logger) => started,
         signal = signals.first() => return Ok(Exit::Signal(signal)),
     };
-    let running = started?;
+    let mut running = started?;
+    if let Some(server) = server {
+        let address = match running.serve(server) {
+            Ok(address) => address,
+            Err(failure) => {
+                running.stop().await;
+                return Err(failure);
+            }
+        };
+        slog::info!(logger, "control plane listens"; "address" => %address);
+    }
     slog::info!(logger, "ready"; "version" => env!("CARGO_PKG_VERSION"), "data" => %args.data.display(),
         "config" => config.file.as_ref().map(|file| file.display().to_string()),
         "channels" => config.channels.len());

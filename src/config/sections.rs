@@ -1,6 +1,7 @@
 //! The sections of the configuration as types. `default.toml` holds every key: nothing here has a default.
 
 use super::runtime::RuntimeSection;
+use super::server::ServerSection;
 use super::units::{attempts, count, duration, optional_count, size};
 use nanorelay_actors::limits::Limits;
 use nanorelay_actors::model::missed::{MissedPolicy, MissedRuns};
@@ -33,6 +34,7 @@ pub(super) struct Sections {
     ledger: LedgerSection,
     tenants: BTreeMap<String, TenantKeys>,
     pub runtime: RuntimeSection,
+    pub server: ServerSection,
     pub log: LogConfig,
     pub shutdown: ShutdownSection,
 }
@@ -182,6 +184,10 @@ struct LedgerSection {
     keep_runs: Duration,
     #[serde(deserialize_with = "count::<_, _, 1, 1_000_000>")]
     runs_per_session: u64,
+    #[serde(deserialize_with = "duration::<_, HOUR, { 3650 * DAY }>")]
+    keep_audit: Duration,
+    #[serde(deserialize_with = "count::<_, _, 100, 10_000_000>")]
+    audit_rows: u64,
     #[serde(deserialize_with = "size::<_, MIB, { 1024 * GIB }>")]
     size: u64,
 }
@@ -237,8 +243,7 @@ pub(super) struct ShutdownSection {
 impl Sections {
     /// The engine's part.
     pub fn settings(&self) -> Settings {
-        let Self { delivery, retry, sweep, tasks, limits, ledger, tenants, runtime, log: _, shutdown: _ } =
-            self;
+        let Self { delivery, retry, sweep, tasks, limits, ledger, tenants, runtime, .. } = self;
         Settings {
             limits: Limits {
                 content_bytes_max: limits.content_bytes,
@@ -290,6 +295,8 @@ impl Sections {
                 dead_per_session_max: ledger.dead_per_session,
                 keep_runs: ledger.keep_runs,
                 runs_per_session_max: ledger.runs_per_session,
+                keep_audit: ledger.keep_audit,
+                audit_rows_max: ledger.audit_rows,
                 size_bytes_max: ledger.size,
             },
             tenants: tenants.iter().map(|(name, keys)| keys.settings(name)).collect(),

@@ -4,6 +4,7 @@ mod actions;
 mod agents;
 mod cli;
 mod conformance;
+mod control;
 mod deliveries;
 mod demo;
 mod edits;

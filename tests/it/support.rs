@@ -1,9 +1,11 @@
 //! What the integration tests share.
 
 pub mod agent_processes;
+pub mod api;
 pub mod engine;
 pub mod fixture;
 pub mod host;
+pub mod http;
 pub mod log;
 pub mod process;
 pub mod program;

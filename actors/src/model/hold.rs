@@ -28,6 +28,7 @@ pub enum HoldScope {
 
 /// The kind of a [`HoldScope`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HoldScopeKind {
     /// See [`HoldScope::Tenant`].
@@ -170,6 +171,7 @@ impl fmt::Display for HoldScope {
 
 /// What made a hold. A scope has at most one of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HoldCause {
     /// An operator's pause.

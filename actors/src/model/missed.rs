@@ -19,6 +19,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// Which missed runs of a series are made up for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum MissedRuns {
     /// None: the series goes on at its next time.

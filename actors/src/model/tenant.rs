@@ -2,7 +2,7 @@
 
 use super::ids::{AgentGroupId, InvalidId, TenantName};
 use jiff::tz::TimeZone;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A tenant as an operator describes it.
@@ -51,6 +51,30 @@ pub struct Tenant {
     pub wake_on_failure: Option<bool>,
     /// The zone in which its tasks' recurrences are read; `None` = the host's.
     pub timezone: Option<TimeZone>,
+}
+
+/// Whose sessions somebody may see and change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TenantSet {
+    /// Those of every tenant, and what belongs to the host.
+    All,
+    /// Those of these tenants.
+    Only(BTreeSet<TenantName>),
+}
+
+impl TenantSet {
+    /// Whether a tenant belongs to it.
+    pub fn contains(&self, tenant: &TenantName) -> bool {
+        match self {
+            TenantSet::All => true,
+            TenantSet::Only(names) => names.contains(tenant),
+        }
+    }
+
+    /// Whether it is everybody's.
+    pub fn is_all(&self) -> bool {
+        matches!(self, TenantSet::All)
+    }
 }
 
 /// The tenants of one host.

@@ -1,5 +1,6 @@
 //! Starts a relay.
 
+use super::extensions::Extensions;
 use super::{Relay, Shared, root};
 use crate::channel::ChannelActor;
 use crate::channel::account::ChannelAccounts;
@@ -217,7 +218,9 @@ impl RelayBuilder {
         let root = launch(&engine, exit_receiver, in_turn, &at_rest);
         let pruning = actix_rt::spawn(crate::retention::run(Arc::clone(&engine)));
         let caring = actix_rt::spawn(crate::runtime::care::run(Arc::clone(&engine)));
-        Ok(Relay { shared: Arc::new(Shared { engine, root, pruning, caring }) })
+        Ok(Relay {
+            shared: Arc::new(Shared { engine, root, pruning, caring, extensions: Extensions::default() }),
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 /// A question that waits for its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct QuestionRecord {
     /// Its id.
     pub question_id: String,
@@ -33,6 +34,7 @@ pub struct QuestionRecord {
 
 /// The questions that wait for an answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct QuestionList {
     /// The oldest first; of a long title the beginning. A list is bounded, and so are its questions.
     pub questions: Vec<QuestionRecord>,
@@ -42,6 +44,7 @@ pub struct QuestionList {
 
 /// An answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Answer {
     /// The question.

@@ -15,6 +15,7 @@ use std::sync::{Arc, PoisonError};
 
 /// A session that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ReadySession {
     /// Its id.
     pub session_id: String,

@@ -118,6 +118,11 @@ impl StoppedHost {
         self.write(|ledger| end_holds(ledger, scope, which, now))
     }
 
+    /// Whether a relay ever ran here.
+    pub(super) fn has_ledger(&self) -> bool {
+        self.data_dir.join(LEDGER_FILE).exists()
+    }
+
     pub(super) fn read<T: Default>(
         &self,
         read: impl FnOnce(&LedgerReader) -> Result<T, StoreError>,
@@ -134,7 +139,7 @@ impl StoppedHost {
         write: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, OperationError> {
         mark::check(&self.data_dir)?;
-        if !self.data_dir.join(LEDGER_FILE).exists() {
+        if !self.has_ledger() {
             return Ok(T::default());
         }
         self.write_always(write)

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// How a run of a task stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RunResult {
     /// It has begun, and nothing is known of its end.
@@ -40,6 +41,7 @@ impl RunResult {
 
 /// One run of a task, as it is listed. Times are RFC 3339 UTC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RunRecord {
     /// The session.
     pub session_id: String,
@@ -65,6 +67,7 @@ pub struct RunRecord {
 
 /// Which runs to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RunFilter {
     /// Of this session.
     pub session_id: String,
@@ -78,6 +81,7 @@ pub struct RunFilter {
 
 /// Whether a task waits for its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TaskStatus {
     /// It waits for its time, or for its agent.
@@ -106,6 +110,7 @@ impl TaskStatus {
 
 /// One run that is still to be, with what is known of its series.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TaskRecord {
     /// The session.
     pub session_id: String,
@@ -145,6 +150,7 @@ pub struct TaskRecord {
 
 /// Which tasks to list. Empty = all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TaskFilter {
     /// Only of this session.
     pub session_id: Option<String>,
@@ -158,6 +164,7 @@ pub struct TaskFilter {
 
 /// Tasks, and the sessions of which not all are listed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TaskList {
     /// By session, then by the time of the next run.
     pub tasks: Vec<TaskRecord>,
@@ -167,6 +174,7 @@ pub struct TaskList {
 
 /// What an operator can do to a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TaskVerb {
     /// It does not run until it is resumed.

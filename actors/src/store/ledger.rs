@@ -9,6 +9,7 @@
 mod admit;
 mod agents;
 mod attempt;
+mod audit;
 mod edits;
 mod holds;
 mod inbox_files;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// Which messages share a session of an agent group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum SessionMode {
     /// All of one chat.

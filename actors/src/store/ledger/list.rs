@@ -2,7 +2,7 @@
 
 use super::LedgerReader;
 use super::read::delivery_record;
-use crate::model::ids::{MessageId, SessionId};
+use crate::model::ids::{AgentGroupId, MessageId, SessionId};
 use crate::model::message::DeliveryKey;
 use crate::model::time::Timestamp;
 use crate::report::{
@@ -35,6 +35,17 @@ impl LedgerReader {
         // In each lane as the agent wrote them, and no session after another's thousands.
         records.sort_by(|a, b| (a.seq, &a.session_id).cmp(&(b.seq, &b.session_id)));
         Ok(records)
+    }
+
+    /// The agent group of a session that a relay has read or tried to read.
+    pub fn agent_group_of(&self, session: &SessionId) -> Result<Option<AgentGroupId>, StoreError> {
+        let group: Option<String> = self.with(|connection| {
+            connection
+                .prepare_cached("SELECT agent_group_id FROM sessions WHERE session_id = ?1")?
+                .query_row([session.as_str()], |row| row.get(0))
+                .optional()
+        })?;
+        Ok(group.and_then(|group| AgentGroupId::new(&group).ok()))
     }
 
     /// The sessions that match, by id.

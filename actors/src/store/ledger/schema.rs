@@ -90,6 +90,7 @@ pub(super) fn create_or_check(connection: &Connection) -> Result<(), StoreError>
     }
     // Tables that came later: they are made when they are missing, so that the version stays.
     super::agents::create(connection)?;
+    super::audit::create(connection)?;
     super::edits::create(connection)?;
     super::holds::create(connection)?;
     super::inbox_files::create(connection)?;

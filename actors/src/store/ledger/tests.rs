@@ -305,6 +305,7 @@ fn a_ledger_of_a_newer_version_is_refused() {
     assert!(matches!(LedgerWriter::open(ledger.folder.path()), Err(StoreError::Schema { .. })));
 }
 
+mod audit;
 mod edits;
 mod operate;
 mod prune;

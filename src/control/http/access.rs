@@ -1,0 +1,283 @@
+//! The way from a request to the relay. A handler gets the relay from an [`Access`] only, and only together with whose
+//! sessions the caller may see: one of the caller's sessions, a list for the caller's tenants, or the whole host.
+
+use super::caller::{AuthKind, Caller, Scope};
+use super::headers;
+use super::openapi::Description;
+use super::problem::{Problem, ProblemKind};
+use super::routes;
+use super::shared::Shared;
+use actix_web::dev::Payload;
+use actix_web::web::{Data, ServiceConfig};
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
+use nanorelay_actors::model::hold::HoldScope;
+use nanorelay_actors::model::ids::{SessionId, TenantName};
+use nanorelay_actors::model::tenant::TenantSet;
+use nanorelay_actors::relay::Relay;
+use nanorelay_actors::report::{AuditEntry, AuditVia};
+use serde::Serialize;
+use serde_json::Value;
+use std::future::{Future, Ready, ready};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Recognises who asks; `None` for nobody that is known.
+pub type Authorizer = Arc<dyn Fn(&HttpRequest) -> Option<Caller> + Send + Sync>;
+
+/// How callers are recognised.
+#[derive(Clone)]
+pub enum Authority {
+    /// By tokens of the data directory.
+    Tokens,
+    /// By tokens; while the data directory has no file of tokens, everybody who connects from this machine, and names it by
+    /// a loopback name, may do everything.
+    TokensOrLocal,
+    /// By the application that embeds the host.
+    Application(Authorizer),
+}
+
+/// The control plane of one relay, before it is mounted.
+#[derive(Clone)]
+pub struct ControlPlane {
+    relay: Relay,
+    authority: Authority,
+}
+
+impl ControlPlane {
+    /// With the dashboard, for callers with a token.
+    pub fn new(relay: Relay) -> Self {
+        Self { relay, authority: Authority::Tokens }
+    }
+
+    /// Recognises callers in another way.
+    pub fn authority(mut self, authority: Authority) -> Self {
+        self.authority = authority;
+        self
+    }
+
+    /// Asks the application who somebody is, for every request under `/v1` and for `/metrics`.
+    pub fn authorized_by(
+        self,
+        authorizer: impl Fn(&HttpRequest) -> Option<Caller> + Send + Sync + 'static,
+    ) -> Self {
+        self.authority(Authority::Application(Arc::new(authorizer)))
+    }
+
+    /// What to pass to `configure` of an `App` or a `Scope`. All paths below it are taken.
+    pub fn routes(self) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+        let plane = self.plane();
+        move |config: &mut ServiceConfig| routes::mount(&plane, config)
+    }
+
+    /// Ends all streams of events of this relay. Call it before the server is stopped: a server waits for open connections.
+    pub fn close_streams(&self) {
+        self.relay.extension(Shared::default).close_streams();
+    }
+
+    /// Becomes true when streams of events are to end, for an application that has some of its own.
+    pub fn closing(&self) -> watch::Receiver<bool> {
+        self.relay.extension(Shared::default).closing()
+    }
+
+    fn plane(self) -> Arc<Plane> {
+        let shared = self.relay.extension(Shared::default);
+        Arc::new(Plane {
+            relay: self.relay,
+            authority: self.authority,
+            shared,
+            description: Description::new(),
+        })
+    }
+}
+
+/// What all requests share.
+pub(super) struct Plane {
+    /// Private: see [`Access`].
+    relay: Relay,
+    authority: Authority,
+    pub shared: Arc<Shared>,
+    pub description: Description,
+}
+
+impl Plane {
+    /// Recognises who asks.
+    pub fn recognise(&self, request: &HttpRequest) -> Result<Caller, Problem> {
+        match &self.authority {
+            Authority::Application(authorizer) => authorizer(request).ok_or_else(|| {
+                Problem::new(ProblemKind::Unauthorized, "the application does not know who this is")
+            }),
+            Authority::TokensOrLocal if headers::is_local(request) => {
+                headers::check_same_site(request)?;
+                Ok(Caller::local())
+            }
+            Authority::Tokens | Authority::TokensOrLocal => {
+                Err(Problem::new(ProblemKind::Unauthorized, "there is no token in the request"))
+            }
+        }
+    }
+}
+
+/// What a handler needs its caller to be allowed.
+pub(super) trait Level: 'static {
+    const SCOPE: Scope;
+}
+
+/// See [`Scope::Read`].
+pub(super) struct Read;
+/// See [`Scope::Operate`].
+pub(super) struct Operate;
+/// See [`Scope::Admin`].
+pub(super) struct Admin;
+
+impl Level for Read {
+    const SCOPE: Scope = Scope::Read;
+}
+
+impl Level for Operate {
+    const SCOPE: Scope = Scope::Operate;
+}
+
+impl Level for Admin {
+    const SCOPE: Scope = Scope::Admin;
+}
+
+/// A caller with at least the scope of `L`. Every handler below `/v1` takes one.
+pub(super) struct Access<L> {
+    plane: Arc<Plane>,
+    caller: Caller,
+    level: PhantomData<L>,
+}
+
+impl<L: Level> FromRequest for Access<L> {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        ready(Self::of(request))
+    }
+}
+
+impl<L: Level> Access<L> {
+    fn of(request: &HttpRequest) -> Result<Self, Problem> {
+        let plane = request.app_data::<Data<Plane>>().map(|data| Arc::clone(data));
+        let caller = request.extensions().get::<Caller>().cloned();
+        let (Some(plane), Some(caller)) = (plane, caller) else {
+            return Err(Problem::new(ProblemKind::Internal, "the request has not passed the entrance"));
+        };
+        if caller.scope < L::SCOPE {
+            let scope = L::SCOPE.as_str();
+            let words =
+                format!("this needs the scope {scope}, {} has {}", caller.name, caller.scope.as_str());
+            return Err(Problem::new(ProblemKind::MissingScope, words).with("required_scope", scope));
+        }
+        Ok(Self { plane, caller, level: PhantomData })
+    }
+
+    /// Who asks.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// What is kept beside the relay.
+    pub fn shared(&self) -> &Shared {
+        &self.plane.shared
+    }
+
+    /// The relay, for a list: with the tenants whose records the caller may see.
+    pub fn lists(&self) -> (&Relay, &TenantSet) {
+        (&self.plane.relay, &self.caller.tenants)
+    }
+
+    /// The relay, for what belongs to the whole host: only for callers of all tenants.
+    pub fn host(&self) -> Result<&Relay, Problem> {
+        if self.caller.tenants.is_all() {
+            return Ok(&self.plane.relay);
+        }
+        let words = format!("{} may only see some tenants", self.caller.name);
+        Err(Problem::new(ProblemKind::AllTenantsRequired, words))
+    }
+
+    /// The relay, for one session of a tenant of the caller. Another's is not found, like one that does not exist.
+    pub async fn session(&self, id: &str) -> Result<OwnSession<'_>, Problem> {
+        let missing = || Problem::not_found("session");
+        let id = SessionId::new(id).map_err(|_| missing())?;
+        let tenant = self.plane.relay.session_tenant(&id).await?.ok_or_else(missing)?;
+        if !self.caller.tenants.contains(&tenant) {
+            return Err(missing());
+        }
+        Ok(OwnSession { relay: &self.plane.relay, id, tenant })
+    }
+
+    /// The relay, for what holds a scope back. A channel and a chat belong to the whole host.
+    pub async fn scope(&self, scope: &HoldScope) -> Result<(&Relay, Option<TenantName>), Problem> {
+        match scope {
+            HoldScope::Tenant(tenant) if self.caller.tenants.contains(tenant) => {
+                Ok((&self.plane.relay, Some(tenant.clone())))
+            }
+            HoldScope::Tenant(_) => Err(Problem::not_found("tenant")),
+            HoldScope::Session(session) | HoldScope::Lane(session, _) => {
+                let session = self.session(session.as_str()).await?;
+                Ok((session.relay, Some(session.tenant)))
+            }
+            HoldScope::Channel(_) | HoldScope::Destination(..) => Ok((self.host()?, None)),
+        }
+    }
+
+    /// Makes a change that the audit lists, whatever comes of it.
+    pub async fn change<T: Serialize>(
+        &self,
+        change: Change<'_>,
+        made: impl Future<Output = Result<T, Problem>>,
+    ) -> Result<T, Problem> {
+        let via = match self.caller.auth {
+            AuthKind::Application => AuditVia::Application,
+            AuthKind::Local | AuthKind::Token | AuthKind::Cookie => AuditVia::Http,
+        };
+        let entry = AuditEntry {
+            tenant: change.tenant.map(ToString::to_string),
+            reason: change.reason.map(str::to_owned).filter(|reason| !reason.is_empty()),
+            before: change.before,
+            ..AuditEntry::new(&self.caller.name, via, change.action, change.target)
+        };
+        self.plane.relay.audited(entry, made, |value| serde_json::to_value(value).ok()).await
+    }
+}
+
+/// A change as the audit lists it.
+pub(super) struct Change<'a> {
+    /// What is done, such as `delivery.replay`.
+    pub action: &'static str,
+    /// To what.
+    pub target: String,
+    /// Whose that is.
+    pub tenant: Option<&'a TenantName>,
+    /// Why, as the caller says.
+    pub reason: Option<&'a str>,
+    /// What is there before, short.
+    pub before: Option<Value>,
+}
+
+/// A session that the caller may see.
+pub(super) struct OwnSession<'a> {
+    relay: &'a Relay,
+    id: SessionId,
+    tenant: TenantName,
+}
+
+impl<'a> OwnSession<'a> {
+    /// The relay, for this session.
+    pub fn relay(&self) -> &'a Relay {
+        self.relay
+    }
+
+    /// The session.
+    pub fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// Its tenant.
+    pub fn tenant(&self) -> &TenantName {
+        &self.tenant
+    }
+}

@@ -1,0 +1,106 @@
+//! The description of the API, made from its handlers.
+
+use super::routes;
+use actix_web::App;
+use utoipa::openapi::path::PathItem;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{Components, OpenApi as Document, SecurityRequirement};
+use utoipa::{Modify, OpenApi};
+use utoipa_actix_web::AppExt;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "nanorelay",
+        description = "The control plane of a nanorelay host. Errors are `application/problem+json`; `GET /problems` lists \
+                       their types.",
+        license(name = "MIT OR Apache-2.0")
+    ),
+    modifiers(&Security)
+)]
+struct About;
+
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, document: &mut Document) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        let components = document.components.get_or_insert_with(Components::new);
+        components.add_security_scheme("token", scheme);
+        document.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>("token", [])]);
+    }
+}
+
+/// The OpenAPI document of the API, as `GET /openapi.json` serves it.
+pub fn document() -> Document {
+    let app = App::new().into_utoipa_app().openapi(About::openapi());
+    let (_, mut document) = app
+        .configure(routes::public)
+        .service(utoipa_actix_web::scope("/v1").configure(routes::api))
+        .split_for_parts();
+    // The version of the program that was built, not of this crate's macro.
+    document.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    document
+}
+
+/// The document, ready to be served, and which methods each path has.
+pub(super) struct Description {
+    /// As JSON.
+    pub json: String,
+    paths: Vec<(String, Vec<&'static str>)>,
+}
+
+impl Description {
+    pub fn new() -> Self {
+        let document = document();
+        let paths = document.paths.paths.iter().map(|(path, item)| (path.clone(), methods(item))).collect();
+        // Documents hold nothing that cannot be written as JSON.
+        Self { json: document.to_pretty_json().unwrap_or_default(), paths }
+    }
+
+    /// The methods that a path has; none when there is no such path.
+    pub fn methods_of(&self, path: &str) -> Vec<&'static str> {
+        let fits = |template: &str| {
+            let (mut wanted, mut found) = (template.split('/'), path.split('/'));
+            loop {
+                match (wanted.next(), found.next()) {
+                    (None, None) => return true,
+                    (Some(wanted), Some(found)) if wanted == found => {}
+                    (Some(wanted), Some(found)) if wanted.starts_with('{') && !found.is_empty() => {}
+                    _ => return false,
+                }
+            }
+        };
+        self.paths
+            .iter()
+            .filter(|(template, _)| fits(template))
+            .flat_map(|(_, methods)| methods.clone())
+            .collect()
+    }
+}
+
+fn methods(item: &PathItem) -> Vec<&'static str> {
+    let all = [
+        ("GET", item.get.is_some()),
+        ("POST", item.post.is_some()),
+        ("PUT", item.put.is_some()),
+        ("PATCH", item.patch.is_some()),
+        ("DELETE", item.delete.is_some()),
+    ];
+    all.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_the_methods_of_its_template() {
+        let description = Description::new();
+        assert_eq!(description.methods_of("/v1/pauses"), ["GET", "POST"]);
+        assert_eq!(description.methods_of("/v1/pauses/resume"), ["POST"]);
+        for path in ["/v1/pauses/", "/v1", "", "/v1/nothing"] {
+            assert!(description.methods_of(path).is_empty(), "{path}");
+        }
+    }
+}

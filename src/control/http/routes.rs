@@ -1,0 +1,83 @@
+//! Which handler answers what.
+
+use super::access::Plane;
+use super::headers;
+use super::problem::{Problem, ProblemKind};
+use super::{about, audit, me, pauses, sessions};
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::web::{self, Data, PathConfig};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError};
+use std::sync::Arc;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+/// What everybody may ask.
+pub(super) fn public(config: &mut ServiceConfig<'_>) {
+    about::register(config);
+}
+
+/// What is under `/v1`, for callers that are recognised.
+pub(super) fn api(config: &mut ServiceConfig<'_>) {
+    me::register(config);
+    pauses::register(config);
+    sessions::register(config);
+    audit::register(config);
+}
+
+/// Mounts everything on an application or a scope.
+pub(super) fn mount(plane: &Arc<Plane>, config: &mut web::ServiceConfig) {
+    let entrance = {
+        let plane = Arc::clone(plane);
+        move |request: ServiceRequest, next: Next<BoxBody>| enter(Arc::clone(&plane), request, next)
+    };
+    let api_scope = web::scope("/v1")
+        .configure(|config| api(&mut ServiceConfig::new(config)))
+        .default_service(web::to(unknown_in_api))
+        .wrap(from_fn(entrance));
+    let all = web::scope("")
+        .app_data(Data::from(Arc::clone(plane)))
+        .app_data(PathConfig::default().error_handler(|error, _| Problem::field("path", error).into()))
+        .configure(|config| public(&mut ServiceConfig::new(config)))
+        .service(api_scope)
+        .default_service(web::to(unknown_at_top))
+        .wrap(from_fn(headers::finish));
+    config.service(all);
+}
+
+/// Lets those in who are recognised.
+async fn enter(
+    plane: Arc<Plane>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    match plane.recognise(request.request()) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            Ok(next.call(request).await?.map_into_boxed_body())
+        }
+        // As an answer, not as an error: errors pass by what adds headers.
+        Err(problem) => Ok(request.into_response(problem.error_response())),
+    }
+}
+
+/// A path or a method that nothing answers; `path` starts where the control plane is mounted.
+fn unknown(plane: &Plane, request: &HttpRequest, path: &str) -> HttpResponse {
+    let methods = plane.description.methods_of(path);
+    let problem = match methods.is_empty() {
+        true => Problem::not_found("path"),
+        false => {
+            let words = format!("{} is not allowed here", request.method());
+            Problem::new(ProblemKind::MethodNotAllowed, words).allow(&methods.join(", "))
+        }
+    };
+    problem.error_response()
+}
+
+async fn unknown_at_top(plane: Data<Plane>, request: HttpRequest) -> HttpResponse {
+    unknown(&plane, &request, request.match_info().unprocessed())
+}
+
+async fn unknown_in_api(plane: Data<Plane>, request: HttpRequest) -> HttpResponse {
+    unknown(&plane, &request, &format!("/v1{}", request.match_info().unprocessed()))
+}
