@@ -1,8 +1,8 @@
 //! Channels: the adapter trait and the actor that drives an adapter.
 //!
 //! One [`ChannelActor`] per channel account. It chooses what is sent next (`dispatch.rs`) from the account's lanes
-//! (`queue.rs`) as far as limits allow (`gate.rs`), and starts one task per attempt (`send.rs`). What must not be
-//! lost is in the ledger: when the actor dies, sessions hand their messages in again.
+//! (`queue.rs`) as far as limits allow (`gate.rs`), and starts one task for each run of messages of a lane (`run.rs`), of
+//! which each is an attempt (`send.rs`). What must not be lost is in the ledger: when the actor dies, sessions hand their messages in again.
 
 pub mod account;
 pub mod adapter;
@@ -10,6 +10,7 @@ mod attachments;
 mod dispatch;
 mod gate;
 pub(crate) mod queue;
+mod run;
 mod send;
 #[cfg(test)]
 mod simulation;
@@ -17,9 +18,8 @@ pub(crate) mod unblock;
 
 use crate::channel::account::ChannelAccount;
 use crate::channel::dispatch::Dispatcher;
-use crate::channel::gate::SendPermit;
 use crate::channel::queue::QueuedDelivery;
-use crate::channel::send::Attempted;
+use crate::channel::run::{Ended, Lanes};
 use crate::engine::Engine;
 use crate::limits::MAILBOX_CAPACITY;
 use crate::model::time::Timestamp;
@@ -28,18 +28,26 @@ use crate::supervise::activity::ActivityToken;
 use crate::supervise::exit_guard::{ActorName, ExitGuard};
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
 use serde::Serialize;
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
-/// Pause after an attempt whose own code panicked.
-const BROKEN_ATTEMPT_PAUSE: Duration = Duration::from_secs(1);
+/// Runs whose end is taken note of at a time.
+const ENDED_AT_A_TIME: usize = 256;
 /// The longest timer. What lies further ahead is looked at again then.
 const TIMER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Drives one channel account.
 pub struct ChannelActor {
     engine: Arc<Engine>,
-    dispatcher: Dispatcher,
+    /// Runs reach into it, for as long as this actor lives.
+    dispatcher: Rc<RefCell<Dispatcher>>,
+    /// What each run needs of it.
+    lanes: Lanes,
+    /// Where runs tell of their end; taken while it is listened to.
+    ended: Option<mpsc::UnboundedReceiver<Ended>>,
     /// The timer for the next thing to wait for.
     timer: Option<(Timestamp, SpawnHandle)>,
     /// Held while something can be sent.
@@ -93,9 +101,14 @@ impl ChannelActor {
         let (engine_inside, account) = (Arc::clone(engine), Arc::clone(account));
         let address = ChannelActor::create(move |ctx: &mut Context<Self>| {
             ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+            let dispatcher = Rc::new(RefCell::new(Dispatcher::new(account)));
+            // Unbounded: each message on its way says once that it has ended.
+            let (sender, ended) = mpsc::unbounded_channel();
             ChannelActor {
                 engine: engine_inside,
-                dispatcher: Dispatcher::new(account),
+                lanes: Lanes { dispatcher: Rc::downgrade(&dispatcher), ended: sender },
+                ended: Some(ended),
+                dispatcher,
                 timer: None,
                 busy: None,
                 _guard: guard,
@@ -114,34 +127,46 @@ impl ChannelActor {
     fn dispatch(&mut self, ctx: &mut Context<Self>) {
         let now = self.engine.now();
         let engine = Arc::clone(&self.engine);
-        self.dispatcher.look(&engine.holds, now);
+        let mut dispatcher = self.dispatcher.borrow_mut();
+        dispatcher.look(&engine.holds, now);
         // A relay that shuts down waits for what is on its way and sends nothing more.
         while !engine.is_stopping()
             && let Some((item, permit)) =
-                self.dispatcher.next(&engine.holds, engine.settings.limits.in_flight_per_channel_max, now)
+                dispatcher.next(&engine.holds, engine.settings.limits.in_flight_per_channel_max, now)
         {
-            self.start_attempt(item, permit, ctx);
+            // Spawned on the arbiter, not in the actor: it must live on when the actor dies.
+            actix_rt::spawn(run::run(Arc::clone(&engine), self.lanes.clone(), permit, item));
         }
+        drop(dispatcher);
+        self.listen(ctx);
         self.set_timer(ctx);
         self.update_busy();
     }
 
-    fn start_attempt(&mut self, item: QueuedDelivery, permit: SendPermit, ctx: &mut Context<Self>) {
-        let attempt = send::attempt(Arc::clone(&self.engine), permit, item.clone());
-        // Spawned on the arbiter, not in the actor: it must live on when the actor dies.
-        let task = actix_rt::spawn(attempt);
-        let finished = task.into_actor(self).map(move |result, actor, ctx| {
+    /// Waits for ends of runs while there are any: it would keep the actor alive for ever.
+    fn listen(&mut self, ctx: &mut Context<Self>) {
+        if self.dispatcher.borrow().in_flight() == 0 {
+            return;
+        }
+        let Some(mut ended) = self.ended.take() else { return };
+        let next = async move {
+            let mut batch = Vec::new();
+            ended.recv_many(&mut batch, ENDED_AT_A_TIME).await;
+            (ended, batch)
+        };
+        let taken = next.into_actor(self).map(|(ended, batch), actor, ctx| {
+            actor.ended = Some(ended);
             let now = actor.engine.now();
-            // When the attempt's own code has panicked, the next one finds in the ledger how far this one came.
-            let attempted = result.unwrap_or(Attempted::RetryAt(now.plus(BROKEN_ATTEMPT_PAUSE)));
-            actor.dispatcher.ended(&item, &attempted, now);
+            for (item, attempted) in &batch {
+                actor.dispatcher.borrow_mut().ended(item, attempted, now);
+            }
             actor.dispatch(ctx);
         });
-        ctx.spawn(finished);
+        ctx.spawn(taken);
     }
 
     fn set_timer(&mut self, ctx: &mut Context<Self>) {
-        let next = self.dispatcher.next_wake();
+        let next = self.dispatcher.borrow().next_wake();
         let Some(at) = next else { return };
         match self.timer {
             Some((set, _)) if set <= at => return,
@@ -159,8 +184,10 @@ impl ChannelActor {
     }
 
     fn update_busy(&mut self) {
-        let may_send = !self.engine.is_stopping() && self.dispatcher.could_send();
-        let busy = self.dispatcher.in_flight() > 0 || may_send;
+        let dispatcher = self.dispatcher.borrow();
+        let may_send = !self.engine.is_stopping() && dispatcher.could_send();
+        let busy = dispatcher.in_flight() > 0 || may_send;
+        drop(dispatcher);
         match (busy, self.busy.is_some()) {
             (true, false) => self.busy = Some(self.engine.activity.token()),
             (false, true) => self.busy = None,
@@ -179,7 +206,7 @@ impl Handler<Enqueue> for ChannelActor {
     fn handle(&mut self, message: Enqueue, ctx: &mut Context<Self>) {
         let now = self.engine.now();
         for item in message.items {
-            self.dispatcher.push(item, |group| self.engine.tenants.of(group), now);
+            self.dispatcher.borrow_mut().push(item, |group| self.engine.tenants.of(group), now);
         }
         self.dispatch(ctx);
     }
@@ -197,6 +224,6 @@ impl Handler<ObserveChannel> for ChannelActor {
     type Result = actix::MessageResult<ObserveChannel>;
 
     fn handle(&mut self, _: ObserveChannel, _: &mut Context<Self>) -> Self::Result {
-        actix::MessageResult(self.dispatcher.snapshot())
+        actix::MessageResult(self.dispatcher.borrow().snapshot())
     }
 }

@@ -143,6 +143,20 @@ enum Urgency {
     Other,
 }
 
+/// What an operation that fails may leave behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnFailure {
+    /// Nothing. It costs two statements, and a copy of each page that the operation changes.
+    Undone,
+    /// What it has done already: it is one statement, or whoever asked for it asks again, and doing it twice is doing
+    /// it once.
+    Kept,
+}
+
+/// A transaction that was committed. What it wrote has reached the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Commit(u64);
+
 /// The operations of one transaction.
 #[derive(Default)]
 struct Group {
@@ -172,6 +186,7 @@ trait Operation: Send {
 
 struct Queued<T, F> {
     work: Option<F>,
+    on_failure: OnFailure,
     result: Option<Result<T, LedgerError>>,
     reply: oneshot::Sender<Result<(T, u64), LedgerError>>,
 }
@@ -184,12 +199,17 @@ where
     fn run(&mut self, transaction: &mut LedgerTransaction<'_>) {
         let Some(work) = self.work.take() else { return };
         // A panic in one session's operation must not take the group down.
-        let result = catch_unwind(AssertUnwindSafe(|| transaction.operation(work)));
+        let result = catch_unwind(AssertUnwindSafe(|| match self.on_failure {
+            OnFailure::Undone => transaction.operation(work),
+            OnFailure::Kept => transaction.step(work),
+        }));
+        let panicked = || LedgerError::new("the operation panicked");
         self.result = Some(match result {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(error.into()),
+            Err(_) if self.on_failure == OnFailure::Kept => Err(panicked()),
             Err(_) => match transaction.abandon_operation() {
-                Ok(()) => Err(LedgerError::new("the operation panicked")),
+                Ok(()) => Err(panicked()),
                 Err(error) => Err(error.into()),
             },
         });
@@ -228,15 +248,34 @@ impl Ledger {
         &self,
         work: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        self.enqueue(Urgency::Other, work).await.map(|(value, _)| value)
+        self.enqueue((Urgency::Other, OnFailure::Undone), work).await.map(|(value, _)| value)
     }
 
-    /// The same for what has happened outside: it goes ahead of what is only about to happen.
+    /// The same for what may be done twice: see [`Ledger::record_outcome_and_more`].
+    pub async fn record_repeatable<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<(T, Commit), LedgerError> {
+        let (value, number) = self.enqueue((Urgency::Other, OnFailure::Kept), work).await?;
+        Ok((value, Commit(number)))
+    }
+
+    /// Writes what has happened outside: it goes ahead of what is only about to happen.
     pub async fn record_outcome<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        self.enqueue(Urgency::Outcome, work).await.map(|(value, _)| value)
+        self.enqueue((Urgency::Outcome, OnFailure::Undone), work).await.map(|(value, _)| value)
+    }
+
+    /// The same for work of which a part may stay when it fails: the caller does all of it again until it succeeds, and
+    /// doing it twice is doing it once.
+    pub async fn record_outcome_and_more<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<(T, Commit), LedgerError> {
+        let (value, number) = self.enqueue((Urgency::Outcome, OnFailure::Kept), work).await?;
+        Ok((value, Commit(number)))
     }
 
     /// Writes; when this returns, the record survives a power loss too, unless the settings ask for less.
@@ -244,23 +283,25 @@ impl Ledger {
         &self,
         work: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        let (value, number) = self.enqueue(Urgency::Other, work).await?;
-        if self.shared.durability == Durability::Power {
-            self.synced(number).await?;
-        }
+        let (value, number) = self.enqueue((Urgency::Other, OnFailure::Undone), work).await?;
+        self.on_disk(Commit(number)).await?;
         Ok(value)
     }
 
-    /// Writes like [`Ledger::record`] and has the record synced to the disk, without waiting for that: at most the time of
-    /// two syncs later it survives a power loss. After a sync that has failed it waits, like [`Ledger::record_durably`],
-    /// until one succeeds.
-    pub async fn record_synced_soon<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, LedgerError> {
-        let (value, number) = self.enqueue(Urgency::Other, work).await?;
+    /// Waits until a commit survives a power loss, unless the settings ask for less.
+    pub async fn on_disk(&self, commit: Commit) -> Result<(), LedgerError> {
         if self.shared.durability == Durability::Process {
-            return Ok(value);
+            return Ok(());
+        }
+        self.synced(commit.0).await
+    }
+
+    /// Has a commit synced to the disk, without waiting for that: at most the time of two syncs later it survives a power
+    /// loss. After a sync that has failed it waits, like [`Ledger::on_disk`], until one succeeds.
+    pub async fn on_disk_soon(&self, commit: Commit) -> Result<(), LedgerError> {
+        let Commit(number) = commit;
+        if self.shared.durability == Durability::Process {
+            return Ok(());
         }
         let start = {
             let mut state = lock(&self.shared.sync_state);
@@ -276,7 +317,7 @@ impl Ledger {
             Some(true) => self.start_syncer(),
             Some(false) => {}
         }
-        Ok(value)
+        Ok(())
     }
 
     /// Syncs all records to the disk, whatever the settings say.
@@ -287,11 +328,11 @@ impl Ledger {
 
     async fn enqueue<T: Send + 'static>(
         &self,
-        urgency: Urgency,
+        (urgency, on_failure): (Urgency, OnFailure),
         work: impl FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<(T, u64), LedgerError> {
         let (reply, answer) = oneshot::channel();
-        let operation = Box::new(Queued { work: Some(work), result: None, reply });
+        let operation = Box::new(Queued { work: Some(work), on_failure, result: None, reply });
         let idle_writer = {
             let mut queue = lock(&self.shared.queue);
             match urgency {
@@ -383,6 +424,10 @@ impl Shared {
         while let Some(mut operation) = self.next(group) {
             operation.run(&mut transaction);
             group.operations.push(operation);
+            if transaction.is_lost() {
+                // What came after would be committed by itself.
+                return Err(LedgerError::new("the transaction was rolled back"));
+            }
         }
         transaction.commit()?;
         let mut state = lock(&self.sync_state);

@@ -5,3 +5,4 @@ pub mod blocking;
 pub mod ends;
 pub mod exit_guard;
 pub mod restart_policy;
+pub mod unwind;

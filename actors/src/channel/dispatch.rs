@@ -2,7 +2,7 @@
 //! it is.
 
 use super::ChannelSnapshot;
-use super::account::ChannelAccount;
+use super::account::{ChannelAccount, InFlight};
 use super::gate::SendPermit;
 use super::queue::{ChannelQueue, QueuedDelivery};
 use super::send::Attempted;
@@ -77,6 +77,31 @@ impl Dispatcher {
                 Err(blocked) => self.queue.hold_back(&item, blocked.until),
             }
         }
+    }
+
+    /// The next message of a lane whose message on its way is settled, with its right to be sent now and its mark; it is on
+    /// its way instead of the settled one. None when it must wait, or when others wait for a turn.
+    pub fn next_of_lane(
+        &mut self,
+        settled: &QueuedDelivery,
+        holds: &Holds,
+        now: Timestamp,
+    ) -> Option<(QueuedDelivery, SendPermit, InFlight)> {
+        let (next, tenant) = self.queue.behind(settled, now)?;
+        // Files are opened before an attempt begins, which takes its time.
+        let may_go = next.files.is_empty() && !holds.is_gone(&next.destination, now);
+        if !may_go || self.account.blocked(holds, now).is_some() {
+            return None;
+        }
+        let in_flight = self.account.start_send(&next.key()).ok()?;
+        let permit = self.account.admit(next, tenant, holds, now).ok()?;
+        // Others wait for how a probe ends.
+        if permit.is_probe() {
+            return None;
+        }
+        let next = next.clone();
+        self.queue.went_on(settled);
+        Some((next, permit, in_flight))
     }
 
     /// A message is no longer on its way.

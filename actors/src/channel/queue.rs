@@ -126,6 +126,26 @@ impl ChannelQueue {
         }
     }
 
+    /// The message behind the one in flight, and its tenant, when it may be sent now without taking a turn from
+    /// another lane.
+    pub fn behind(&self, item: &QueuedDelivery, now: Timestamp) -> Option<(&QueuedDelivery, &Arc<Tenant>)> {
+        let lane = self.lanes.get(&item.lane_id()).filter(|lane| lane.state == LaneState::InFlight)?;
+        let is_first = lane.messages.front()?.message_id == item.message_id;
+        let next = lane.messages.get(1)?;
+        let may_go = is_first
+            && next.not_before.is_none_or(|at| at <= now)
+            && self.ready.has_nobody_waiting(&lane.tenant.name);
+        may_go.then_some((next, &lane.tenant))
+    }
+
+    /// The message in flight is settled, and the one behind it is in flight now.
+    pub fn went_on(&mut self, item: &QueuedDelivery) {
+        self.known.remove(&item.key());
+        if let Some(lane) = self.lanes.get_mut(&item.lane_id()) {
+            lane.messages.pop_front();
+        }
+    }
+
     /// The message in flight must be tried again; the lane waits for it.
     pub fn retry(&mut self, item: &QueuedDelivery, at: Timestamp, now: Timestamp) {
         let id = item.lane_id();
@@ -327,6 +347,23 @@ mod tests {
         let order: Vec<_> =
             std::iter::from_fn(|| pop(&mut queue)).map(|item| item.message_id.to_string()).collect();
         assert_eq!(order, threads.iter().map(|thread| format!("{thread}-1")).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_lane_goes_on_with_the_message_behind_unless_it_or_another_lane_must_wait() {
+        let mut queue = queue(vec![item("a", 1), item("a", 2), item("a", 3)]);
+        let first = pop(&mut queue).unwrap();
+        let second = queue.behind(&first, NOW).map(|(next, _)| next.clone()).unwrap();
+        queue.went_on(&first);
+        assert_eq!((second.seq, queue.len()), (2, 2));
+        assert!(queue.behind(&first, NOW).is_none(), "it is not the one in flight any more");
+        queue.push(item("b", 1), tenant, NOW);
+        assert!(queue.behind(&second, NOW).is_none(), "the other lane's turn comes first");
+        let other = pop(&mut queue).unwrap();
+        assert_eq!(queue.behind(&second, NOW).map(|(next, _)| next.seq), Some(3));
+        assert!(queue.behind(&other, NOW).is_none(), "it has no more");
+        queue.settled(&second, NOW);
+        assert_eq!(pop(&mut queue).map(|item| item.seq), Some(3));
     }
 
     #[test]

@@ -19,7 +19,7 @@ impl Handler<AskAgain> for ChannelActor {
     type Result = ();
 
     fn handle(&mut self, message: AskAgain, ctx: &mut Context<Self>) {
-        self.dispatcher.wake(message.until);
+        self.dispatcher.borrow_mut().wake(message.until);
         self.dispatch(ctx);
     }
 }

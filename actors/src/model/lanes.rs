@@ -130,6 +130,11 @@ impl ReadyLanes {
         self.turn.is_empty()
     }
 
+    /// Whether a lane of that tenant that is on its way may go on without taking a turn from another one.
+    pub fn has_nobody_waiting(&self, tenant: &TenantName) -> bool {
+        self.turn.is_empty() && self.tenants.get(tenant).is_none_or(|member| member.sessions.is_empty())
+    }
+
     /// A tenant that may send and has no turn yet gets one, after all others.
     fn join(&mut self, name: &TenantName) {
         let Some(member) = self.tenants.get_mut(name) else { return };
@@ -199,6 +204,21 @@ mod tests {
         ready.finished(&limited.name);
         assert_eq!(ready.pop(), Some(lane("l", "2")));
         assert_eq!(ready.pop(), None);
+    }
+
+    #[test]
+    fn a_lane_goes_on_without_a_turn_only_while_nobody_waits_for_one() {
+        let mut ready = ReadyLanes::default();
+        let (limited, free) = (tenant("limited", 1, 1), tenant("free", 1, usize::MAX));
+        ready.push(&limited, lane("l", "1"));
+        ready.pop();
+        assert!(ready.has_nobody_waiting(&limited.name));
+        ready.push(&limited, lane("l", "2"));
+        assert!(ready.is_empty(), "the tenant is at its limit");
+        assert!(!ready.has_nobody_waiting(&limited.name), "its other lane waits for this one");
+        assert!(ready.has_nobody_waiting(&free.name), "another tenant's limit is not this one's");
+        ready.push(&free, lane("f", "1"));
+        assert!(!ready.has_nobody_waiting(&free.name));
     }
 
     #[test]

@@ -199,15 +199,28 @@ impl LedgerTransaction<'_> {
         run: impl FnOnce(&mut Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.transaction.prepare_cached("SAVEPOINT operation")?.execute([])?;
-        let result = run(self).map_err(|error| match error {
-            StoreError::Sqlite(error) => damaged(error),
-            other => other,
-        });
+        let result = self.step(run);
         match result {
             Ok(_) => drop(self.transaction.prepare_cached("RELEASE operation")?.execute([])?),
             Err(_) => self.abandon_operation()?,
         }
         result
+    }
+
+    /// Runs one operation of which, when it fails, the statements before the failed one stay.
+    pub fn step<T>(
+        &mut self,
+        run: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        run(self).map_err(|error| match error {
+            StoreError::Sqlite(error) => damaged(error),
+            other => other,
+        })
+    }
+
+    /// Whether SQLite has rolled all of it back, as it does after some errors of the disk.
+    pub fn is_lost(&self) -> bool {
+        self.transaction.is_autocommit()
     }
 }
 
