@@ -19,7 +19,10 @@ pub const ROWS_PER_CYCLE_MAX: usize = 256;
 /// Content read from one session in one cycle, in bytes; the message that reaches it is the last of its batch.
 pub const BATCH_CONTENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Messages of one lane that are in memory at a time; the rest waits in the ledger.
-pub const LANE_WINDOW: usize = 64;
+pub const LANE_WINDOW: usize = 256;
+/// The longest time for which a session's new rows are left unread because half a window of its messages is on its way.
+/// What is read when there is room goes out without being read again.
+pub const READ_AHEAD_PAUSE: Duration = Duration::from_millis(20);
 /// Content of one session's messages that is in memory at a time, in bytes; the rest waits in the ledger. The
 /// message that reaches it is the last one.
 pub const SESSION_WINDOW_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -107,6 +107,8 @@ struct Todo {
     survey: bool,
     /// Read new rows.
     read: bool,
+    /// Whether reading waits for the messages on their way to become fewer, until a timer ends it.
+    read_is_paused: bool,
     /// Whether rows that another host delivered meanwhile are looked for.
     adopting: bool,
     /// Look after the agent.

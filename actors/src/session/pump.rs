@@ -4,16 +4,16 @@ use super::read::{ReadReport, RefillReport};
 use super::step::{OwnedStore, StepContext, StepError};
 use super::write::{WriteReport, WriteRequest};
 use super::{SessionActor, Upkeep, accept, open, outbox, read, upkeep, write};
-use crate::limits::{IDLE_HANDLES_TIME, PROJECTION_DELAY};
+use crate::limits::{
+    IDLE_HANDLES_TIME, LANE_WINDOW, PROJECTION_DELAY, PROJECTIONS_PER_TRANSACTION_MAX, READ_AHEAD_PAUSE,
+    ROWS_PER_CYCLE_MAX,
+};
 use crate::registry::SessionIdle;
 use crate::session::messages::LookReason;
 use crate::store::ledger::RestMark;
 use crate::task_scheduler::Arm;
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use std::sync::Arc;
-
-/// Outcomes that are projected without waiting for more.
-const PROJECTIONS_WITHOUT_DELAY: usize = 64;
 
 /// The kinds of step. Trouble with one does not stop the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +51,7 @@ impl SessionActor {
             (StepKind::Survey, self.todo.survey && takes_in),
             (StepKind::Write, self.must_write()),
             (StepKind::Refill, !self.todo.refill.is_empty() && takes_in),
-            (StepKind::Read, self.todo.read && takes_in && !self.backlog_is_full()),
+            (StepKind::Read, self.todo.read && takes_in && !self.backlog_is_full() && !self.waits_to_read()),
             (StepKind::Upkeep, self.todo.upkeep > Upkeep::No && takes_in),
         ];
         let step = wanted.into_iter().find(|(step, is_wanted)| *is_wanted && !self.is_pausing(*step))?.0;
@@ -64,6 +64,21 @@ impl SessionActor {
     /// What waits is in the ledger, so that reading more would only make it grow.
     fn backlog_is_full(&self) -> bool {
         self.backlog >= self.engine().settings.limits.backlog_per_session_max
+    }
+
+    /// Whether new rows would only wait in memory, or be read once more when their turn comes.
+    fn waits_to_read(&self) -> bool {
+        self.todo.read_is_paused && self.windows.is_half_full()
+    }
+
+    /// Lets the messages that were read go out before more are read. Lanes that have none on their way do not wait for long.
+    fn pause_reading(&mut self, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.todo.read_is_paused, true) {
+            ctx.run_later(READ_AHEAD_PAUSE, |actor, ctx| {
+                actor.todo.read_is_paused = false;
+                actor.pump(ctx);
+            });
+        }
     }
 
     /// Makes it visible when a full backlog will not get smaller by itself soon: all of it is scheduled for later.
@@ -84,7 +99,7 @@ impl SessionActor {
     fn must_write(&self) -> bool {
         let projections = self.todo.projections > 0
             && (self.todo.projections_are_due
-                || self.todo.projections >= PROJECTIONS_WITHOUT_DELAY
+                || self.todo.projections >= PROJECTIONS_PER_TRANSACTION_MAX
                 || self.windows.outstanding() == 0);
         let is_asked = !self.accepts.is_empty() || !self.operations.is_empty();
         projections || self.actions.are_planned() || is_asked
@@ -125,9 +140,14 @@ impl SessionActor {
             StepKind::Read => {
                 self.todo.read = false;
                 let (progress, adopting) = (self.progress, self.todo.adopting);
+                // What fits into an empty window need not be read again.
+                let rows_max = match self.windows.is_half_full() {
+                    true => ROWS_PER_CYCLE_MAX,
+                    false => ROWS_PER_CYCLE_MAX.min(LANE_WINDOW - self.windows.outstanding()),
+                };
                 let read = async move |context: &StepContext, store: &mut Option<OwnedStore>| {
                     let progress = progress.ok_or(StepError::Panicked)?;
-                    read::read(context, store, progress, adopting).await
+                    read::read(context, store, progress, (adopting, rows_max)).await
                 };
                 self.run(step, ctx, read, Self::have_read);
             }
@@ -207,6 +227,7 @@ impl SessionActor {
         }
         if report.more {
             self.todo.read = true;
+            self.pause_reading(ctx);
         } else {
             self.todo.adopting = false;
             self.engine().file_marks.set_read(&self.context.session, report.outbound);
@@ -296,6 +317,7 @@ impl SessionActor {
         self.step_is_running
             || self.actions.are_being_planned()
             || self.next_step().is_some()
+            || self.todo.read && self.waits_to_read()
             || self.todo.projections > 0
                 && !self.is_blocked(StepKind::Write)
                 && !self.is_blocked(StepKind::Open)

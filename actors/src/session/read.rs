@@ -3,7 +3,7 @@
 use super::judge::{Judge, Judged};
 use super::step::{OwnedStore, StepContext, StepError};
 use crate::engine::file_marks::ReadMark;
-use crate::limits::{LANE_WINDOW, ROWS_PER_CYCLE_MAX};
+use crate::limits::LANE_WINDOW;
 use crate::model::error::ErrorClass;
 use crate::model::ids::MessageId;
 use crate::model::message::{Lane, OutboundRow};
@@ -43,18 +43,18 @@ struct Judgement {
     outbound: ReadMark,
 }
 
-/// Reads what is new, judges it, and makes it known to the ledger.
+/// Reads at most `rows_max` new rows, judges them, and makes them known to the ledger.
 ///
 /// With `adopting`, rows that another host has delivered since the ledger was last here are recognised.
 pub(super) async fn read(
     context: &StepContext,
     store: &mut Option<OwnedStore>,
     progress: SessionCursor,
-    adopting: bool,
+    (adopting, rows_max): (bool, usize),
 ) -> Result<ReadReport, StepError> {
     let now = context.engine.now();
     let judgement = context
-        .with_store(store, move |store, context| judge_new(store, context, progress, adopting, now))
+        .with_store(store, move |store, context| judge_new(store, context, progress, (adopting, rows_max), now))
         .await?;
     let Judgement { judged, unusable, imported, cursor, more, inbox_is_quiet, outbound } = judgement;
     crash_point!("rows_read");
@@ -86,13 +86,13 @@ fn judge_new(
     store: &mut SessionStore,
     context: &StepContext,
     progress: SessionCursor,
-    adopting: bool,
+    (adopting, rows_max): (bool, usize),
     now: Timestamp,
 ) -> Result<Judgement, StoreError> {
     let content_bytes_max = context.engine.settings.limits.content_bytes_max;
     let outbound = ReadMark::new(store.directory()?.identity(SessionFile::Outbound)?, now);
     let batch = match store.outbound() {
-        Ok(outbox) => outbound::read_after(outbox, progress.cursor, ROWS_PER_CYCLE_MAX, content_bytes_max)?,
+        Ok(outbox) => outbound::read_after(outbox, progress.cursor, rows_max, content_bytes_max)?,
         // An agent that has not started yet has no file.
         Err(StoreError::Missing(_)) => Batch { cursor: progress.cursor, ..Batch::default() },
         Err(error) => return Err(error),

@@ -117,6 +117,11 @@ impl LaneWindows {
         self.lanes.values().map(|window| window.outstanding.len()).sum()
     }
 
+    /// Whether more would only wait in memory.
+    pub fn is_half_full(&self) -> bool {
+        self.outstanding() > LANE_WINDOW / 2
+    }
+
     /// Filled up only when half is free: each filling reads a page of the lane.
     fn has_room(&self) -> bool {
         self.bytes <= SESSION_WINDOW_BYTES_MAX / 2
@@ -141,16 +146,17 @@ mod tests {
     fn what_does_not_fit_waits_and_comes_back_in_order() {
         let lane: Arc<str> = Arc::from("lane");
         let mut windows = LaneWindows::default();
-        let out = (0..100).filter(|number| windows.admit(&lane, &id(*number), 1)).count();
+        let last = LANE_WINDOW + 36;
+        let out = (0..last).filter(|number| windows.admit(&lane, &id(*number), 1)).count();
         assert_eq!(out, LANE_WINDOW);
         // Half of the window settles before a refill is asked for.
         let refills: Vec<_> = (0..LANE_WINDOW).map(|number| windows.settled(&lane, &id(number))).collect();
         assert_eq!(refills.iter().position(|refill| *refill), Some(LANE_WINDOW / 2 - 1));
-        assert!(!windows.admit(&lane, &id(100), 1), "a later message never overtakes a spilled one");
-        let listed: Vec<_> = (LANE_WINDOW..101).map(|number| (id(number), 1)).collect();
+        assert!(!windows.admit(&lane, &id(last), 1), "a later message never overtakes a spilled one");
+        let listed: Vec<_> = (LANE_WINDOW..=last).map(|number| (id(number), 1)).collect();
         let handed_out = windows.refill(&lane, &listed, true);
-        assert_eq!(handed_out.len(), 101 - LANE_WINDOW);
-        assert!(windows.admit(&lane, &id(101), 1), "nothing waits any more");
+        assert_eq!(handed_out.len(), last + 1 - LANE_WINDOW);
+        assert!(windows.admit(&lane, &id(last + 1), 1), "nothing waits any more");
     }
 
     #[test]

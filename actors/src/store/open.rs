@@ -35,7 +35,7 @@ const CACHE_KIBIBYTES: i32 = 512;
 /// Looks at the clock while a schema is loaded: enough for some 500 objects.
 const SCHEMA_CHECKS_MAX: i64 = 4;
 /// The first and shortest pause before a lock is tried again.
-const LOCK_PAUSE_MIN: Duration = Duration::from_micros(200);
+const LOCK_PAUSE_MIN: Duration = Duration::from_micros(50);
 /// The longest one. A process that commits without a break leaves gaps of fractions of a millisecond: readers that
 /// paused for 5 ms sometimes found none in 200 ms.
 const LOCK_PAUSE_MAX: Duration = Duration::from_millis(1);
