@@ -26,7 +26,7 @@ const OPERATIONS_PER_CHECKPOINT: usize = 1000;
 /// Most other operations in a transaction with an outcome. Some, so that outcomes without end starve nobody.
 const OTHERS_BESIDE_OUTCOMES_MAX: usize = 64;
 
-/// A record was not written. Nothing of the operation is in the ledger.
+/// A record was not written. Nothing of the operation is in the ledger, unless it is one that may be done twice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("ledger: {reason}")]
 pub struct LedgerError {
@@ -218,7 +218,8 @@ where
     fn answer(self: Box<Self>, committed: &Result<u64, LedgerError>) {
         let answer = match (committed, self.result) {
             (Ok(number), Some(Ok(value))) => Ok((value, *number)),
-            (Ok(_), Some(Err(error))) => Err(error),
+            // Its own reason, also when it took the whole transaction along.
+            (_, Some(Err(error))) => Err(error),
             (Err(error), _) => Err(error.clone()),
             (Ok(_), None) => Err(LedgerError::new("the operation was not run")),
         };

@@ -201,8 +201,15 @@ async fn attempt(
                     let delivery = send::delivery(item, attempt, attachments, edit.as_deref());
                     match make(engine, account, &delivery, asks_first).await {
                         Ok(receipt) => {
-                            return delivered(engine, (account, lanes), item, (in_flight, permit), receipt, times)
-                                .await;
+                            return delivered(
+                                engine,
+                                (account, lanes),
+                                item,
+                                (in_flight, permit),
+                                receipt,
+                                times,
+                            )
+                            .await;
                         }
                         Err(failed) => (failed, Some(permit), quota),
                     }
@@ -297,7 +304,8 @@ async fn record_and_begin(
     next: &QueuedDelivery,
     now: Timestamp,
 ) -> Result<(Begin, Commit), LedgerError> {
-    let (session, message, inside) = (settled.session_id.clone(), settled.message_id.clone(), outcome.clone());
+    let (session, message, inside) =
+        (settled.session_id.clone(), settled.message_id.clone(), outcome.clone());
     let next_key = next.key();
     let recorded = engine
         .ledger

@@ -54,7 +54,9 @@ pub(super) async fn read(
 ) -> Result<ReadReport, StepError> {
     let now = context.engine.now();
     let judgement = context
-        .with_store(store, move |store, context| judge_new(store, context, progress, (adopting, rows_max), now))
+        .with_store(store, move |store, context| {
+            judge_new(store, context, progress, (adopting, rows_max), now)
+        })
         .await?;
     let Judgement { judged, unusable, imported, cursor, more, inbox_is_quiet, outbound } = judgement;
     crash_point!("rows_read");

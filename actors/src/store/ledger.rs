@@ -208,10 +208,7 @@ impl LedgerTransaction<'_> {
     }
 
     /// Runs one operation of which, when it fails, the statements before the failed one stay.
-    pub fn step<T>(
-        &mut self,
-        run: impl FnOnce(&mut Self) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    pub fn step<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
         run(self).map_err(|error| match error {
             StoreError::Sqlite(error) => damaged(error),
             other => other,
