@@ -3,9 +3,11 @@
 
 Any program that follows the on-disk contract is an agent; docs/writing-an-agent.md explains this one.
 
-Usage: agent.py SESSION_FOLDER [IDLE_S]      ends when nothing was there to do for IDLE_S seconds; without it, never
+Usage: agent.py [SESSION_FOLDER [IDLE_S]]    ends when nothing was there to do for IDLE_S seconds; without it, never.
+The host that starts it names the folder in its environment: [runtime] command = ["python3", "/path/to/agent.py"]
 """
 import json
+import os
 import pathlib
 import sqlite3
 import sys
@@ -68,4 +70,5 @@ def main(folder, idle_s):
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else float("inf"))
+    session_folder = sys.argv[1] if len(sys.argv) > 1 else os.environ["NANORELAY_SESSION_DIR"]
+    main(pathlib.Path(session_folder), float(sys.argv[2]) if len(sys.argv) > 2 else float("inf"))

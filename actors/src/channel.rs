@@ -9,6 +9,7 @@ pub mod adapter;
 mod attachments;
 mod dispatch;
 mod gate;
+pub mod parts;
 pub(crate) mod queue;
 mod run;
 mod send;

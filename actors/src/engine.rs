@@ -223,21 +223,26 @@ impl Engine {
         self.record_until_done(session, message, "outcome not recorded yet", operation).await;
     }
 
-    /// Records what must be recorded about a message. `complaint` is logged after each failed try.
-    pub async fn record_until_done<F>(
+    /// Records what must be recorded about a message, for as long as it takes. `complaint` is logged after each failed try.
+    pub async fn record_until_done<T, F>(
         &self,
         session: &SessionId,
         message: &MessageId,
         complaint: &'static str,
         operation: impl Fn() -> F,
-    ) where
-        F: FnOnce(&mut LedgerTransaction<'_>) -> Result<(), StoreError> + Send + 'static,
+    ) -> T
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let mut tries = 0;
         loop {
-            let Err(error) = self.ledger.record_outcome(operation()).await else {
-                crash_point!("outcome_recorded");
-                return;
+            let error = match self.ledger.record_outcome(operation()).await {
+                Ok(value) => {
+                    crash_point!("outcome_recorded");
+                    return value;
+                }
+                Err(error) => error,
             };
             slog::error!(self.logger, "{}", complaint; "session" => %session, "msg_id" => %message,
                 "error" => %error);

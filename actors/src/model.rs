@@ -12,6 +12,7 @@ pub mod lanes;
 pub mod message;
 pub mod missed;
 pub mod on_block;
+pub mod part;
 pub mod rate_limit;
 pub mod recurrence;
 pub mod retention;

@@ -144,6 +144,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use nanorelay_actors::channel::parts::PartLog;
     use nanorelay_actors::model::ids::{
         AgentGroupId, ChannelType, MessageId, PathComponent, PlatformId, SessionId,
     };
@@ -167,6 +168,7 @@ pub(super) mod tests {
             attachments: Vec::new(),
             attempt: 1,
             idempotency_key: "sess-1/msg-1".into(),
+            part_log: PartLog::default(),
         }
     }
 

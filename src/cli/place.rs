@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A host that starts or ends holds the directory for a moment without answering, and so does another command.
-const OPEN_TRIES: u32 = 50;
-const OPEN_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const OPEN_TRIES: u32 = 50;
+pub(super) const OPEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the host is.
 #[derive(Debug, Args)]

@@ -1,13 +1,15 @@
 //! A host that runs in this process, with its log, its control socket and its server.
 
+use super::place::{OPEN_PAUSE, OPEN_TRIES};
 use super::{Failure, HostArgs};
 use crate::channels::ConsoleOutput;
 use crate::config::Config;
+use crate::control::client::{ClientError, ControlClient};
 use crate::control::http::server::{BoundServer, RunningServer};
 use crate::control::socket::ControlSocket;
 use crate::logging::{self, Logging};
 use nanorelay_actors::clock::{SharedClock, SystemClock};
-use nanorelay_actors::relay::Relay;
+use nanorelay_actors::relay::{Relay, StartError};
 use nanorelay_actors::runtime::AgentRuntime;
 use slog::Logger;
 use std::future::Future;
@@ -34,12 +36,7 @@ impl RunningHost {
         runtime: Option<Arc<dyn AgentRuntime>>,
         logger: &Logger,
     ) -> Result<Self, Failure> {
-        let clock: SharedClock = Arc::new(SystemClock);
-        let mut builder = crate::host::builder(data_dir, config, console, clock, logger.clone())?;
-        if let Some(runtime) = runtime {
-            builder = builder.runtime(runtime);
-        }
-        let relay = builder.start().await?;
+        let relay = start_when_free(data_dir, config, console, runtime, logger).await?;
         match ControlSocket::open(data_dir, relay.clone(), logger.clone()) {
             Ok(socket) => {
                 Ok(Self { relay, socket, server: None, shutdown_deadline: config.shutdown_deadline })
@@ -66,6 +63,38 @@ impl RunningHost {
             server.stop().await;
         }
         self.relay.shutdown(self.shutdown_deadline).await;
+    }
+}
+
+/// Starts the relay. A command on a stopped host has the directory for a moment, and so has a host that ends: neither
+/// listens on the socket. A host that does is one that runs.
+async fn start_when_free(
+    data_dir: &Path,
+    config: &Config,
+    console: ConsoleOutput,
+    runtime: Option<Arc<dyn AgentRuntime>>,
+    logger: &Logger,
+) -> Result<Relay, Failure> {
+    let mut tries = 0;
+    loop {
+        let clock: SharedClock = Arc::new(SystemClock);
+        let mut builder = crate::host::builder(data_dir, config, console, clock, logger.clone())?;
+        if let Some(runtime) = &runtime {
+            builder = builder.runtime(Arc::clone(runtime));
+        }
+        let held = match builder.start().await {
+            Err(held @ StartError::AlreadyRunning { .. }) => held,
+            started => return Ok(started?),
+        };
+        tries += 1;
+        let listens = !matches!(ControlClient::connect(data_dir), Err(ClientError::NotRunning));
+        if listens || tries == OPEN_TRIES {
+            return Err(held.into());
+        }
+        if tries == 1 {
+            slog::info!(logger, "waiting for the data directory"; "reason" => %held);
+        }
+        tokio::time::sleep(OPEN_PAUSE).await;
     }
 }
 

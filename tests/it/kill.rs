@@ -72,6 +72,11 @@ fn a_slow_receiver_and_what_is_unknown_is_sent_again() {
     kill_at_random("webhook of 20 ms, resend", web(SLOW), OnAmbiguous::Resend);
 }
 
+#[test]
+fn a_receiver_that_knows_repeats_and_what_is_unknown_is_sent_again() {
+    kill_at_random("webhook at once, keys known again", web(Duration::ZERO), OnAmbiguous::Auto);
+}
+
 /// Kills hosts at moments that only the clock chooses, while one lane sends without a pause. This is what can be
 /// compared with a host that polls: one send in flight, killed at any time.
 fn kill_one_lane_at_any_time(name: &str, target: Target) {

@@ -19,6 +19,7 @@ mod lanes;
 mod ledger;
 mod model_based;
 mod operating;
+mod parts;
 mod pauses;
 mod questions;
 mod reconcile;

@@ -1,6 +1,6 @@
 //! Hosts come and go: on the same directory one after the other, and NanoClaw's own between two of ours.
 
-use crate::support::host::TestHost;
+use crate::support::host::{TestHost, in_a_process_that_is_killed};
 use crate::support::wait::{called, record, settled, shown, until};
 use nanorelay_actors::channel::adapter::Idempotency;
 use nanorelay_actors::clock::{Clock, SystemClock};
@@ -16,12 +16,6 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
 
 fn session(data: &DataDir, id: &str) -> TestAgent {
     data.session(SessionSpec::new("ag-main").id(id).chat("slack", "slack:C1").thread(id))
-}
-
-/// Runs `work` as a process of its own would run: at its end everything is gone, wherever it was.
-fn in_a_process_that_is_killed<F: Future<Output = ()>>(work: impl FnOnce() -> F + Send + 'static) {
-    let process = std::thread::spawn(move || actix_rt::System::new().block_on(work()));
-    process.join().expect("the work is done");
 }
 
 /// Starts a host whose sends wait at a gate, and kills it there.

@@ -96,6 +96,16 @@ fn kill(process: i32) {
 }
 
 #[actix::test]
+async fn the_agent_in_python_answers_as_a_process_of_the_host() {
+    let world = world();
+    world.session.receive("in-1", "hello");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/agent.py");
+    let relay = world.start(runs(&["python3", script])).await;
+    shown(&world.host.channels()["slack"], 1).await;
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
+}
+
+#[actix::test]
 async fn a_message_wakes_an_agent_that_answers_and_leaves() {
     let world = world();
     world.session.receive("in-1", "hello");
@@ -233,7 +243,7 @@ async fn an_agent_that_does_not_end_is_ended_by_force() {
     within("the shutdown", relay.shutdown(SHUTDOWN_DEADLINE)).await;
     assert_eq!(world.processes(), agent_processes::NONE);
     let log = fs::read_to_string(world.place().join("agent.log")).unwrap();
-    assert!(log.trim_end().ends_with("ended: Stopped, exit code None, signal Some(9)"), "{log}");
+    assert!(log.trim_end().ends_with("ended as the host wished, by signal 9"), "{log}");
 }
 
 #[actix::test]

@@ -3,6 +3,7 @@
 use crate::support::program::{PATIENCE, Program, nanorelay};
 use crate::support::receiver::{Receiver, Reply};
 use crate::support::sink::Sink;
+use nanorelay_actors::relay::StoppedHost;
 use nanorelay_actors::testing::{DataDir, SessionSpec, TestAgent};
 use rustix::process::Signal;
 use std::fs;
@@ -120,6 +121,19 @@ fn the_deadline_of_the_shutdown_is_kept() {
     let report = nanorelay(&["drain", "--json"]).data(data.path()).run().expect_code(3).json();
     assert_eq!(report["ambiguous"], 1, "the host does not know whether {id} was sent");
     assert_eq!(receiver.count(), 1);
+}
+
+#[test]
+fn a_host_waits_for_a_command_that_has_the_directory_for_a_moment() {
+    let (data, agent, sink) = world();
+    let id = agent.text("hello");
+    let command = StoppedHost::open(data.path()).unwrap();
+    let mut host = nanorelay(&["serve"]).data(data.path()).start();
+    host.wait_for_log("waiting for the data directory");
+    drop(command);
+    host.wait_for_log("ready");
+    sink.wait_for(1);
+    assert_eq!(sink.ids(), [id]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a channel adapter implements: one small async trait.
 
+use super::parts::PartLog;
 use crate::model::error::{Receipt, SendError};
 use crate::model::ids::{AgentGroupId, MessageId, PathComponent, SessionId};
 use crate::model::message::Destination;
@@ -23,6 +24,10 @@ pub trait Channel: Send + Sync + 'static {
     /// Makes one try. `Ok` means that the platform accepted the message.
     ///
     /// Answer [`SendError::Ambiguous`] only when the request may have reached the platform.
+    ///
+    /// A message that is too long for the platform goes in parts: see [`Delivery::sent_parts`] and
+    /// [`Delivery::part_sent`]. A try then ends with the first part that is not accepted, and the next try goes on with
+    /// it. Where the platform knows keys, each part needs its own, derived from [`Delivery::idempotency_key`].
     async fn send(&self, delivery: &Delivery) -> Result<Receipt, SendError>;
 
     /// Asks the platform whether it has a message of which an earlier try may have arrived: its receipt, or `None` when
@@ -70,6 +75,8 @@ pub struct Delivery {
     pub attempt: u32,
     /// The same for every try of this message, and for no other message.
     pub idempotency_key: Arc<str>,
+    /// Where [`Delivery::part_sent`] records parts.
+    pub part_log: PartLog,
 }
 
 /// A file that goes with a message. It is already open: its path is of no use to an adapter.

@@ -198,7 +198,7 @@ async fn attempt(
             let times = (attempt, first_due);
             let (failed, permit, _quota) = match attachments {
                 Ok((attachments, quota)) => {
-                    let delivery = send::delivery(item, attempt, attachments, edit.as_deref());
+                    let delivery = send::delivery(engine, item, attempt, attachments, edit.as_deref());
                     match make(engine, account, &delivery, asks_first).await {
                         Ok(receipt) => {
                             return delivered(

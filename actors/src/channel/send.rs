@@ -1,9 +1,10 @@
-//! The parts of an attempt: the call of the adapter, and what comes of its answer. Which attempts there are, and when each
+//! The steps of an attempt: the call of the adapter, and what comes of its answer. Which attempts there are, and when each
 //! is recorded, is in `run.rs`.
 
 use super::account::{ChannelAccount, InFlight};
 use super::adapter::{Attachment, Delivery};
 use super::gate::{Answered, SendPermit};
+use super::parts::PartLog;
 use super::queue::QueuedDelivery;
 use crate::engine::Engine;
 use crate::model::error::{ErrorClass, Receipt, SendError};
@@ -219,6 +220,7 @@ pub(super) async fn tell_session(engine: &Arc<Engine>, item: &QueuedDelivery, se
 
 /// The message as the adapter gets it.
 pub(super) fn delivery(
+    engine: &Arc<Engine>,
     item: &QueuedDelivery,
     attempt: u32,
     attachments: Vec<Attachment>,
@@ -236,6 +238,7 @@ pub(super) fn delivery(
         attachments,
         attempt,
         idempotency_key: idempotency_key(&item.key()),
+        part_log: PartLog::in_ledger(engine),
     }
 }
 

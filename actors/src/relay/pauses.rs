@@ -1,6 +1,7 @@
 //! What an operator does about what holds sends back: pause, resume, list.
 
 use super::{OperationError, Relay};
+use crate::channel::unblock::AskAgain;
 use crate::channel::{ChannelSnapshot, LookAgain, ObserveChannel};
 use crate::limits::ERROR_TEXT_BYTES_MAX;
 use crate::model::hold::{Hold, HoldCause, HoldScope};
@@ -43,18 +44,31 @@ pub(super) fn pause(
     Ok(Hold { scope, cause: HoldCause::Operator, until, reason, since: now })
 }
 
-/// Ends a scope's holds in the ledger. Returns how many there were.
+/// What was ended in the ledger.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// How many holds; 1 when there was none, but messages waited for their own times.
+    pub count: usize,
+    /// Up to when the messages waited that the platform had sent back and that are due again now.
+    pub waited_until: Option<Timestamp>,
+}
+
+/// Ends a scope's holds in the ledger. What the platform has sent back because of them need not wait for longer either.
 pub(super) fn end_holds(
     ledger: &mut LedgerTransaction<'_>,
     scope: &HoldScope,
     which: Resume,
     now: Timestamp,
-) -> Result<usize, StoreError> {
+) -> Result<Ended, StoreError> {
     let mut count = 0;
     for cause in which.causes() {
         count += usize::from(ledger.clear_hold(scope, *cause, now)?);
     }
-    Ok(count)
+    let waited_until = match which {
+        Resume::Pause => None,
+        Resume::Everything => ledger.end_waiting(scope, now)?,
+    };
+    Ok(Ended { count: count.max(usize::from(waited_until.is_some())), waited_until })
 }
 
 impl Relay {
@@ -77,15 +91,16 @@ impl Relay {
             "until" => hold.until.map(Timestamp::to_iso));
         engine.holds.set(hold);
         // A pause that is now shorter than the one before.
-        self.look_again();
+        self.look_again(None);
         Ok(())
     }
 
-    /// Ends what holds a scope back. Returns how much there was.
+    /// Ends what holds a scope back. Returns how many holds there were; 1 also when messages waited for their own times
+    /// only, after the platform had sent them back.
     pub async fn resume(&self, scope: HoldScope, which: Resume) -> Result<usize, OperationError> {
         let engine = self.engine();
         let (inside, now) = (scope.clone(), engine.now());
-        let count =
+        let Ended { count, waited_until } =
             engine.ledger.record_durably(move |ledger| end_holds(ledger, &inside, which, now)).await?;
         for cause in which.causes() {
             engine.holds.clear(&scope, *cause);
@@ -96,7 +111,7 @@ impl Relay {
             account.reset_breakers();
         }
         slog::info!(engine.logger, "resumed"; "scope" => %scope, "ended" => count);
-        self.look_again();
+        self.look_again(waited_until);
         Ok(count)
     }
 
@@ -116,11 +131,17 @@ impl Relay {
         snapshots
     }
 
-    fn look_again(&self) {
+    /// Has the channels look at what holds back, and at messages that waited at most until then.
+    fn look_again(&self, waited_until: Option<Timestamp>) {
         let engine = self.engine();
         for (_, channel) in engine.directory.channels() {
             // One whose mailbox is full looks again without being told.
-            let _ = channel.try_send(LookAgain { _token: engine.activity.token() });
+            let _ = match waited_until {
+                Some(until) => {
+                    channel.try_send(AskAgain { until, _token: engine.activity.token() }).map_err(drop)
+                }
+                None => channel.try_send(LookAgain { _token: engine.activity.token() }).map_err(drop),
+            };
         }
     }
 }

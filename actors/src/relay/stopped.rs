@@ -115,7 +115,7 @@ impl StoppedHost {
     /// Ends what holds a scope back; see [`super::Relay::resume`].
     pub fn resume(&self, scope: &HoldScope, which: Resume) -> Result<usize, OperationError> {
         let now = SystemClock.now();
-        self.write(|ledger| end_holds(ledger, scope, which, now))
+        self.write(|ledger| end_holds(ledger, scope, which, now)).map(|ended| ended.count)
     }
 
     /// Whether a relay ever ran here.

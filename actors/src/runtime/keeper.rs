@@ -156,13 +156,26 @@ async fn keep() -> io::Result<Event> {
     match tended {
         Ok(Exit { code, signal }) => {
             tending.drain_output().await;
-            note(&mut tending.log, &format!("ended: {cause:?}, exit code {code:?}, signal {signal:?}"));
+            note(&mut tending.log, &how_it_ended(cause, code, signal));
             Ok(Event::Ended { cause, code, signal, killed })
         }
         Err(error) => {
             note(&mut tending.log, &format!("ended, because it cannot be kept: {error}"));
             Err(error)
         }
+    }
+}
+
+fn how_it_ended(cause: Cause, code: Option<i32>, signal: Option<i32>) -> String {
+    let why = match cause {
+        Cause::Itself => "by itself",
+        Cause::Stopped => "as the host wished",
+        Cause::TooManyProcesses => "for having too many processes",
+    };
+    match (code, signal) {
+        (Some(code), _) => format!("ended {why}, with exit code {code}"),
+        (None, Some(signal)) => format!("ended {why}, by signal {signal}"),
+        (None, None) => format!("ended {why}"),
     }
 }
 

@@ -17,6 +17,7 @@ mod lanes;
 mod list;
 pub mod mark;
 mod operate;
+mod parts;
 mod prune;
 mod read;
 mod replace;

@@ -6,6 +6,7 @@ use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, DrainReport};
 use nanorelay_actors::settings::{ChannelSettings, Durability, RetrySchedules, Settings, Watch};
 use nanorelay_actors::testing::MockChannel;
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,6 +105,12 @@ impl TestHost {
         relay.shutdown(SHUTDOWN_DEADLINE).await;
         Run { report, records }
     }
+}
+
+/// Runs `work` as a process of its own would run: at its end everything is gone, wherever it was.
+pub fn in_a_process_that_is_killed<F: Future<Output = ()>>(work: impl FnOnce() -> F + Send + 'static) {
+    let process = std::thread::spawn(move || actix_rt::System::new().block_on(work()));
+    process.join().expect("the work is done");
 }
 
 /// Settings under which retries take milliseconds, three at most, and nothing is synced to the disk.

@@ -108,7 +108,8 @@ impl LedgerTransaction<'_> {
         Ok(statement.query_row([session.as_str()], |row| row.get(0))?)
     }
 
-    /// The message that a revision names, by its id or by its seq. One of which an attempt may have arrived is none.
+    /// The message that a revision names, by its id or by its seq. One of which an attempt, or a part, may have arrived is
+    /// none.
     fn waiting_target(
         &mut self,
         session: &SessionId,
@@ -137,7 +138,9 @@ impl LedgerTransaction<'_> {
         let sql = format!(
             "{named} AND state IN ('queued','retrying') AND kind = 'chat' AND seq <= ?4 AND message_id <> ?5
                AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.session_id = d.session_id
-                                 AND a.message_id = d.message_id AND a.error_class = 'ambiguous')"
+                                 AND a.message_id = d.message_id AND a.error_class = 'ambiguous')
+               AND NOT EXISTS (SELECT 1 FROM parts p WHERE p.session_id = d.session_id
+                                 AND p.message_id = d.message_id)"
         );
         let mut statement = self.transaction.prepare_cached(&sql)?;
         let (lane, edit) = (admission.lane.key(), admission.message_id.as_str());

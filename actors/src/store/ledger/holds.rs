@@ -74,6 +74,36 @@ impl LedgerTransaction<'_> {
             .optional()?;
         Ok(ended.is_some_and(|until| until.is_none_or(|until| until > now.as_ms())))
     }
+
+    /// Makes due what a platform has sent back because of a limit or of refused credentials, and what therefore waits for
+    /// a time of its own. Returns the latest of these times. Only a channel and a chat have such messages.
+    pub fn end_waiting(
+        &mut self,
+        scope: &HoldScope,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let (channel, platform_id) = match scope {
+            // The channel that takes every type without a table of its own: what other holds cover waits all the same.
+            HoldScope::Channel(name) if name.as_str() == "*" => (None, None),
+            HoldScope::Channel(name) => (Some(name.as_str()), None),
+            HoldScope::Destination(name, platform_id) => (Some(name.as_str()), Some(platform_id.as_str())),
+            HoldScope::Tenant(_) | HoldScope::Session(_) | HoldScope::Lane(..) => return Ok(None),
+        };
+        let waiting = "state = 'retrying' AND error_class IN ('rate_limited', 'unauthorized')
+                         AND next_attempt_at > ?1 AND (?2 IS NULL OR channel_type = ?2)
+                         AND (?3 IS NULL OR platform_id = ?3)";
+        let parameters = params![now.as_ms(), channel, platform_id];
+        let latest: Option<i64> = self
+            .transaction
+            .prepare_cached(&format!("SELECT max(next_attempt_at) FROM deliveries WHERE {waiting}"))?
+            .query_row(parameters, |row| row.get(0))?;
+        if latest.is_some() {
+            self.transaction
+                .prepare_cached(&format!("UPDATE deliveries SET next_attempt_at = NULL WHERE {waiting}"))?
+                .execute(parameters)?;
+        }
+        Ok(latest.map(Timestamp::from_ms))
+    }
 }
 
 impl LedgerReader {

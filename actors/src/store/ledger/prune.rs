@@ -150,6 +150,7 @@ impl LedgerTransaction<'_> {
             "DELETE FROM attempts WHERE session_id = ?1 AND message_id = ?2",
             "DELETE FROM edits WHERE session_id = ?1 AND message_id = ?2",
             "DELETE FROM releases WHERE session_id = ?1 AND message_id = ?2",
+            "DELETE FROM parts WHERE session_id = ?1 AND message_id = ?2",
         ] {
             self.transaction.prepare_cached(companion)?.execute(params![session, message])?;
         }

@@ -94,6 +94,7 @@ pub(super) fn create_or_check(connection: &Connection) -> Result<(), StoreError>
     super::edits::create(connection)?;
     super::holds::create(connection)?;
     super::inbox_files::create(connection)?;
+    super::parts::create(connection)?;
     super::rest_marks::create(connection)?;
     super::task_runs::create(connection)
 }

@@ -308,6 +308,7 @@ fn a_ledger_of_a_newer_version_is_refused() {
 mod audit;
 mod edits;
 mod operate;
+mod parts;
 mod prune;
 mod standing;
 

@@ -21,6 +21,7 @@ fn delivery(message_id: &str, seq: i64) -> Delivery {
         attachments: Vec::new(),
         attempt: 1,
         idempotency_key: Arc::from(message_id),
+        part_log: crate::channel::parts::PartLog::default(),
     }
 }
 
