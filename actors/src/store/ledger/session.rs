@@ -129,20 +129,46 @@ impl LedgerTransaction<'_> {
         self.import_deliveries(session, imported, now)
     }
 
-    /// Records deliveries that another host made, so that they are not made again.
+    /// Records deliveries that another host made, so that they are not made again. Those that the ledger knows stay as
+    /// they are.
     pub fn import_deliveries(
         &mut self,
         session: &SessionId,
         imported: &[ImportedDelivery],
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        self.made_elsewhere(session, imported, false, now)
+    }
+
+    /// Records that another host dealt with messages that wait here.
+    pub fn adopt_deliveries(
+        &mut self,
+        session: &SessionId,
+        adopted: &[ImportedDelivery],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.made_elsewhere(session, adopted, true, now)
+    }
+
+    fn made_elsewhere(
+        &mut self,
+        session: &SessionId,
+        deliveries: &[ImportedDelivery],
+        settles_waiting: bool,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let mut insert = self.transaction.prepare_cached(
-            "INSERT OR IGNORE INTO deliveries
+            "INSERT INTO deliveries
                (session_id, message_id, seq, kind, lane, state, effect, error_class, error,
                 platform_message_id, first_due_at, updated_at)
-             VALUES (?1, ?2, ?3, 'imported', 'imported', ?4, ?5, ?6, ?7, ?8, ?9, ?9)",
+             VALUES (?1, ?2, ?3, 'imported', 'imported', ?4, ?5, ?6, ?7, ?8, ?9, ?9)
+             ON CONFLICT (session_id, message_id) DO UPDATE SET
+               state = excluded.state, effect = excluded.effect, error_class = excluded.error_class,
+               error = excluded.error, platform_message_id = excluded.platform_message_id,
+               next_attempt_at = NULL, projected = 1, updated_at = excluded.updated_at
+             WHERE ?10 AND state IN ('queued', 'retrying')",
         )?;
-        for delivery in imported {
+        for delivery in deliveries {
             let (state, effect, class, reason) = delivery.in_ledger();
             insert.execute(params![
                 session.as_str(),
@@ -154,34 +180,7 @@ impl LedgerTransaction<'_> {
                 reason,
                 delivery.platform_message_id,
                 now.as_ms(),
-            ])?;
-        }
-        Ok(())
-    }
-
-    /// Records that another host dealt with messages that wait here.
-    pub fn adopt_deliveries(
-        &mut self,
-        session: &SessionId,
-        adopted: &[ImportedDelivery],
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let mut update = self.transaction.prepare_cached(
-            "UPDATE deliveries SET state = ?3, effect = ?4, error_class = ?5, error = ?6, platform_message_id = ?7,
-               next_attempt_at = NULL, projected = 1, updated_at = ?8
-             WHERE session_id = ?1 AND message_id = ?2 AND state IN ('queued', 'retrying')",
-        )?;
-        for delivery in adopted {
-            let (state, effect, class, reason) = delivery.in_ledger();
-            update.execute(params![
-                session.as_str(),
-                delivery.message_id.as_str(),
-                state,
-                effect,
-                class,
-                reason,
-                delivery.platform_message_id,
-                now.as_ms(),
+                settles_waiting,
             ])?;
         }
         Ok(())
