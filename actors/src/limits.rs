@@ -67,6 +67,8 @@ pub const PROJECTIONS_PER_TRANSACTION_MAX: usize = 256;
 pub const PROJECTION_DELAY: Duration = Duration::from_millis(50);
 /// The longest edit that is merged into a message that has not been sent yet, in bytes. A longer one goes out by itself.
 pub const MERGED_EDIT_BYTES_MAX: usize = 64 * 1024;
+/// Most claims of one session of which it is remembered that they were reset.
+pub const CLAIM_RESETS_PER_SESSION_MAX: i64 = 2_000;
 /// Most parts in which one message is sent. With one more it is dead.
 pub const PARTS_PER_MESSAGE_MAX: i64 = 10_000;
 /// Most messages of one session that wait with an edit merged into them. Later edits go out by themselves.

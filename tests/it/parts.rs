@@ -83,7 +83,7 @@ fn world() -> (DataDir, TestAgent) {
 async fn start(data: &DataDir, words: &Arc<Words>) -> Relay {
     let settings = ChannelSettings { on_ambiguous: OnAmbiguous::Resend, ..ChannelSettings::default() };
     let words = Arc::clone(words);
-    TestHost::new(data.path()).start_with(move |builder| builder.channel("slack", words, settings)).await
+    TestHost::new(data.path()).start_with(move |builder| builder.channel_with("slack", words, settings)).await
 }
 
 fn unreachable(retry_after: Option<Duration>) -> Option<SendError> {
@@ -114,7 +114,7 @@ async fn a_host_that_is_killed_between_two_parts_repeats_none_that_was_recorded(
         let settings = ChannelSettings { on_ambiguous: OnAmbiguous::Resend, ..ChannelSettings::default() };
         let channel = Arc::clone(&inside);
         let host = TestHost::new(&path);
-        let relay = host.start_with(move |builder| builder.channel("slack", channel, settings)).await;
+        let relay = host.start_with(move |builder| builder.channel_with("slack", channel, settings)).await;
         within("the second part is on its way", inside.is_at_two.notified()).await;
         relay.shutdown(Duration::ZERO).await;
     });

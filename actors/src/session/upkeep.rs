@@ -399,15 +399,6 @@ async fn note_resets(context: &StepContext, stale: &[Ack]) -> Result<(), StepErr
     let session = context.session.clone();
     let resets: Vec<(MessageId, String)> =
         stale.iter().map(|claim| (claim.message_id.clone(), claimed_at(claim))).collect();
-    context
-        .engine
-        .ledger
-        .record(move |ledger| {
-            for (message, claimed_at) in &resets {
-                ledger.note_claim_reset(&session, message, claimed_at)?;
-            }
-            Ok(())
-        })
-        .await?;
+    context.engine.ledger.record(move |ledger| ledger.note_claim_resets(&session, &resets)).await?;
     Ok(())
 }

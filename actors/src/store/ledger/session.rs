@@ -1,6 +1,7 @@
 //! What the ledger knows of a session besides its deliveries: cursor, quarantine, claims it has reset.
 
 use super::LedgerTransaction;
+use crate::limits::CLAIM_RESETS_PER_SESSION_MAX;
 use crate::model::error::ErrorClass;
 use crate::model::ids::{AgentGroupId, MessageId, SessionId};
 use crate::model::time::Timestamp;
@@ -221,18 +222,27 @@ impl LedgerTransaction<'_> {
         Ok(statement.exists([session.as_str()])?)
     }
 
-    /// Notes that a claim was reset: its row stays in outbound.db, which is not ours to write.
-    pub fn note_claim_reset(
+    /// Notes that claims were reset: their rows stay in outbound.db, which is not ours to write. Forgets the oldest ones
+    /// above [`CLAIM_RESETS_PER_SESSION_MAX`]: should one of them still be there, it is reset once more.
+    pub fn note_claim_resets(
         &mut self,
         session: &SessionId,
-        message: &MessageId,
-        claimed_at: &str,
+        resets: &[(MessageId, String)],
     ) -> Result<(), StoreError> {
-        self.transaction.execute(
+        let mut insert = self.transaction.prepare_cached(
             "INSERT INTO claim_resets VALUES (?1, ?2, ?3)
              ON CONFLICT(session_id, message_id) DO UPDATE SET claimed_at = excluded.claimed_at",
-            params![session.as_str(), message.as_str(), claimed_at],
         )?;
+        for (message, claimed_at) in resets {
+            insert.execute(params![session.as_str(), message.as_str(), claimed_at])?;
+        }
+        self.transaction
+            .prepare_cached(
+                "DELETE FROM claim_resets WHERE session_id = ?1 AND message_id IN
+                   (SELECT message_id FROM claim_resets WHERE session_id = ?1
+                    ORDER BY claimed_at DESC LIMIT -1 OFFSET ?2)",
+            )?
+            .execute(params![session.as_str(), CLAIM_RESETS_PER_SESSION_MAX])?;
         Ok(())
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::limits::CLAIM_RESETS_PER_SESSION_MAX;
 use crate::model::error::ErrorClass;
 use crate::model::ids::{AgentGroupId, ChannelType, MessageId, PlatformId, SessionId};
 use crate::model::message::{DeliveryKey, Destination, Lane};
@@ -303,6 +304,20 @@ fn a_ledger_of_a_newer_version_is_refused() {
     ledger.writer.connection.pragma_update(None, "user_version", 99).unwrap();
     drop(ledger.writer);
     assert!(matches!(LedgerWriter::open(ledger.folder.path()), Err(StoreError::Schema { .. })));
+}
+
+#[test]
+fn what_is_remembered_of_reset_claims_is_bounded_and_the_latest_stays() {
+    let mut ledger = Fixture::new();
+    let max = usize::try_from(CLAIM_RESETS_PER_SESSION_MAX).unwrap();
+    let reset = |number: usize| (id(&format!("m{number}")), at(1000 * number as i64).to_iso());
+    let resets: Vec<_> = (0..max + 10).map(reset).collect();
+    ledger.write(|ledger| ledger.note_claim_resets(&session(), &resets));
+    ledger.write(|ledger| ledger.note_claim_resets(&session(), &[reset(max + 10)]));
+    let known = ledger.reader().reset_claims(&session()).unwrap();
+    assert_eq!(known.len(), max);
+    assert!(known.contains_key(&format!("m{}", max + 10)) && known.contains_key("m11"));
+    assert!(!known.contains_key("m10"), "the oldest one is forgotten");
 }
 
 mod audit;
