@@ -9,10 +9,11 @@ use nanorelay_actors::model::error::{LimitScope, SendError};
 use nanorelay_actors::model::hold::{HoldCause, HoldScope, HoldScopeKind};
 use nanorelay_actors::model::ids::ChannelType;
 use nanorelay_actors::model::tenant::TenantSettings;
+use nanorelay_actors::model::time::Timestamp;
 use nanorelay_actors::relay::{Relay, Resume};
 use nanorelay_actors::report::DeliveryState;
 use nanorelay_actors::supervise::exit_guard::ActorName;
-use nanorelay_actors::testing::{Answer, DataDir, MockChannel, SessionSpec, TestAgent};
+use nanorelay_actors::testing::{Answer, DataDir, MockChannel, SessionSpec, TestAgent, VirtualClock};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -345,5 +346,32 @@ async fn a_tenant_at_its_limit_leaves_the_channel_to_others() {
     let paused = world.a.text("of the same tenant");
     waiting(&relay, &[&paused]).await;
     assert_eq!(world.slack.calls().len(), 7);
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
+}
+
+#[actix_rt::test]
+async fn a_try_does_not_come_before_its_backoff_is_over() {
+    const MINUTE_MS: i64 = 60_000;
+    let mut world = World::new();
+    let clock = VirtualClock::starting_at_text("2026-11-22T12:00:00Z");
+    world.host.clock = clock.clone();
+    let schedule = &mut world.host.settings.retry.transient;
+    (schedule.base, schedule.delay_max) = (HOUR, HOUR);
+    let late = world.a.text("late");
+    world.slack.on_message(&late, [Answer::transient("502")]);
+    let relay = world.host.start().await;
+    let failed = record(&relay, &late, |record| record.state == DeliveryState::Retrying).await;
+    let due = Timestamp::parse(&failed.next_attempt_at.expect("a time")).unwrap();
+    // The clock goes on by itself.
+    clock.step_ms(due.as_ms() - clock.now().as_ms() - MINUTE_MS);
+    // A channel looks at all of its lanes whenever it has something to send.
+    world.b.text("a minute before");
+    shown(&world.slack, 1).await;
+    settled(&relay).await;
+    assert_eq!(world.slack.calls().len(), 2, "one that failed, and the other chat's");
+    clock.step_ms(MINUTE_MS);
+    world.b.text("at the time");
+    shown(&world.slack, 3).await;
+    world.slack.assert_delivered(&late);
     relay.shutdown(SHUTDOWN_DEADLINE).await;
 }
