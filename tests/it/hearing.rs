@@ -266,20 +266,21 @@ async fn a_backlog_that_vanished_does_not_hold_up_what_came_after_it() {
     let data = DataDir::new();
     let agent = session(&data, "sess-a");
     let gated = agent.text("at the gate");
-    let lost = agent.rows((0..400).map(|_| agent.text_row("to be deleted")).collect());
+    // More than are in memory at a time.
+    let lost = agent.rows((0..800).map(|_| agent.text_row("to be deleted")).collect());
     let last = agent.text("still here");
     let mut host = TestHost::new(data.path());
     let slack = host.channel("slack");
     slack.on_message(&gated, [Answer::gate()]);
     let relay = host.start().await;
     record(&relay, &last, |record| record.state == DeliveryState::Queued).await;
-    let lost_for_good = &lost[100..];
+    let lost_for_good = &lost[300..];
     let outbound = agent.outbound();
     for id in lost_for_good {
         outbound.execute("DELETE FROM messages_out WHERE id = ?1", [id]).unwrap();
     }
     slack.open_gate();
-    shown(&slack, 102).await;
+    shown(&slack, 302).await;
     settled(&relay).await;
     slack.assert_delivered(&last);
     let dead = relay.statistics().dead;
