@@ -23,6 +23,7 @@ mod signals;
 mod status;
 mod table;
 mod tasks;
+mod token;
 mod top;
 
 use crate::channels::plain_text::one_line;
@@ -104,6 +105,11 @@ enum Command {
     AgentEcho(agents::AgentEchoArgs),
     /// Show what nanorelay does, with demo agents in a directory of its own
     Demo(demo::DemoArgs),
+    /// Make, list and revoke tokens for the HTTP API and the dashboard
+    Token {
+        #[command(subcommand)]
+        command: token::TokenCommand,
+    },
     /// Print or check the configuration
     Config {
         #[command(subcommand)]
@@ -216,6 +222,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::AgentKeeper if keeper::run() => Ok(Exit::Done),
         Command::AgentKeeper => Ok(Exit::LeftOver),
         Command::Demo(args) => demo::run(&args),
+        Command::Token { command } => token::run(command),
         Command::Config { command } => config::run(command),
         Command::Completions(args) => reference::completions(&args),
         Command::Man(args) => reference::man(&args),

@@ -5,6 +5,7 @@ mod builder;
 mod deliveries;
 mod error;
 mod extensions;
+mod health;
 mod inbox;
 mod lanes;
 mod pauses;
@@ -20,6 +21,7 @@ mod tenants;
 pub use audit::AuditId;
 pub use builder::{RelayBuilder, StartError};
 pub use error::OperationError;
+pub use health::HealthCheck;
 pub use pauses::Resume;
 pub use questions::{Answer, AnswerError, QuestionList, QuestionRecord};
 pub use sessions::{CreateSessionError, ReadySession, SessionMode, SessionRequest, UnresolvedSession};
@@ -39,8 +41,8 @@ use crate::store::error::StoreError;
 use crate::store::ledger::Left;
 use crate::sweep::{ObserveSweep, SweepSnapshot};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -61,6 +63,8 @@ struct Shared {
     pruning: actix_rt::task::JoinHandle<()>,
     /// The task that cares for the agents.
     caring: actix_rt::task::JoinHandle<()>,
+    /// Drains that go on.
+    draining: AtomicUsize,
     /// What others keep for as long as the relay lives.
     extensions: Extensions,
 }
@@ -70,6 +74,16 @@ impl Relay {
     /// `v2-sessions/`.
     pub fn builder(data_dir: impl Into<PathBuf>) -> RelayBuilder {
         RelayBuilder::new(data_dir.into())
+    }
+
+    /// The folder that holds `v2.db` and `v2-sessions/`.
+    pub fn data_dir(&self) -> &Path {
+        &self.engine().data_dir
+    }
+
+    /// Where the relay logs.
+    pub fn logger(&self) -> &slog::Logger {
+        &self.engine().logger
     }
 
     /// Counts since the start.
@@ -96,6 +110,7 @@ impl Relay {
     ///
     /// Messages of a type without a channel, or of one that is paused until it is resumed, are not waited for. Counts are those since the start of the relay.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
+        let _draining = health::Draining::begin(&self.shared.draining);
         let started = tokio::time::Instant::now();
         self.look(None, LookReason::Reload).await;
         loop {

@@ -1,8 +1,11 @@
 //! The control plane over HTTP: in this process, mounted in an application, and served by the program.
 
+mod health;
 mod pauses;
+mod repeats;
 mod server;
 mod sessions;
+mod tokens;
 
 use crate::support::api::Api;
 use crate::support::host::TestHost;

@@ -219,7 +219,14 @@ impl RelayBuilder {
         let pruning = actix_rt::spawn(crate::retention::run(Arc::clone(&engine)));
         let caring = actix_rt::spawn(crate::runtime::care::run(Arc::clone(&engine)));
         Ok(Relay {
-            shared: Arc::new(Shared { engine, root, pruning, caring, extensions: Extensions::default() }),
+            shared: Arc::new(Shared {
+                engine,
+                root,
+                pruning,
+                caring,
+                draining: Default::default(),
+                extensions: Extensions::default(),
+            }),
         })
     }
 }

@@ -194,6 +194,14 @@ impl LedgerTransaction<'_> {
         Ok(self.transaction.commit()?)
     }
 
+    /// Writes what is there already, to see that it can be written.
+    pub fn check_writable(&mut self) -> Result<(), StoreError> {
+        self.transaction
+            .prepare_cached("UPDATE host SET value = value WHERE key = 'incarnation'")?
+            .execute([])?;
+        Ok(())
+    }
+
     /// Runs one operation; when it fails, nothing of it stays, and the others of the group are untouched.
     pub fn operation<T>(
         &mut self,

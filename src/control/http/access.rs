@@ -1,24 +1,28 @@
 //! The way from a request to the relay. A handler gets the relay from an [`Access`] only, and only together with whose
 //! sessions the caller may see: one of the caller's sessions, a list for the caller's tenants, or the whole host.
 
+mod recognise;
+
 use super::caller::{AuthKind, Caller, Scope};
-use super::headers;
 use super::openapi::Description;
 use super::problem::{Problem, ProblemKind};
 use super::routes;
 use super::shared::Shared;
+use super::tokens::{TOKENS_FILE_NAME, TokenFile};
 use actix_web::dev::Payload;
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use nanorelay_actors::model::hold::HoldScope;
 use nanorelay_actors::model::ids::{SessionId, TenantName};
 use nanorelay_actors::model::tenant::TenantSet;
-use nanorelay_actors::relay::Relay;
+use nanorelay_actors::model::time::Timestamp;
+use nanorelay_actors::relay::{HealthCheck, Relay};
 use nanorelay_actors::report::{AuditEntry, AuditVia};
 use serde::Serialize;
 use serde_json::Value;
 use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -42,12 +46,25 @@ pub enum Authority {
 pub struct ControlPlane {
     relay: Relay,
     authority: Authority,
+    tokens_file: PathBuf,
+    has_open_metrics: bool,
 }
 
 impl ControlPlane {
-    /// With the dashboard, for callers with a token.
+    /// For callers with a token of the relay's data directory.
     pub fn new(relay: Relay) -> Self {
-        Self { relay, authority: Authority::Tokens }
+        let tokens_file = relay.data_dir().join(TOKENS_FILE_NAME);
+        Self { relay, authority: Authority::Tokens, tokens_file, has_open_metrics: false }
+    }
+
+    /// Takes the tokens from another file.
+    pub fn tokens_file(self, tokens_file: impl Into<PathBuf>) -> Self {
+        Self { tokens_file: tokens_file.into(), ..self }
+    }
+
+    /// Whether `/metrics` needs no caller that is recognised.
+    pub fn open_metrics(self, has_open_metrics: bool) -> Self {
+        Self { has_open_metrics, ..self }
     }
 
     /// Recognises callers in another way.
@@ -81,11 +98,12 @@ impl ControlPlane {
     }
 
     fn plane(self) -> Arc<Plane> {
-        let shared = self.relay.extension(Shared::default);
         Arc::new(Plane {
+            shared: self.relay.extension(Shared::default),
             relay: self.relay,
             authority: self.authority,
-            shared,
+            tokens: TokenFile::new(self.tokens_file),
+            has_open_metrics: self.has_open_metrics,
             description: Description::new(),
         })
     }
@@ -96,25 +114,25 @@ pub(super) struct Plane {
     /// Private: see [`Access`].
     relay: Relay,
     authority: Authority,
+    tokens: TokenFile,
+    has_open_metrics: bool,
     pub shared: Arc<Shared>,
     pub description: Description,
 }
 
 impl Plane {
-    /// Recognises who asks.
-    pub fn recognise(&self, request: &HttpRequest) -> Result<Caller, Problem> {
-        match &self.authority {
-            Authority::Application(authorizer) => authorizer(request).ok_or_else(|| {
-                Problem::new(ProblemKind::Unauthorized, "the application does not know who this is")
-            }),
-            Authority::TokensOrLocal if headers::is_local(request) => {
-                headers::check_same_site(request)?;
-                Ok(Caller::local())
-            }
-            Authority::Tokens | Authority::TokensOrLocal => {
-                Err(Problem::new(ProblemKind::Unauthorized, "there is no token in the request"))
-            }
+    /// Each thing that must be right for the host to do its work; for everybody.
+    pub async fn health(&self) -> Vec<HealthCheck> {
+        self.relay.health().await
+    }
+
+    /// What the host counts, in the OpenMetrics text format.
+    pub async fn open_metrics(&self, request: &HttpRequest) -> Result<String, Problem> {
+        if !self.has_open_metrics && !self.recognise(request)?.tenants.is_all() {
+            let words = "the metrics are those of all tenants";
+            return Err(Problem::new(ProblemKind::AllTenantsRequired, words));
         }
+        Ok(self.relay.open_metrics().await)
     }
 }
 
@@ -177,6 +195,11 @@ impl<L: Level> Access<L> {
     /// Who asks.
     pub fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// When the relay was started.
+    pub fn started_at(&self) -> Timestamp {
+        self.plane.relay.started_at()
     }
 
     /// What is kept beside the relay.

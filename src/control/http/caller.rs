@@ -88,6 +88,11 @@ impl Caller {
             csrf_token: None,
         }
     }
+
+    /// One text for this caller alone: who shares it shares answers for repeats.
+    pub(super) fn key(&self) -> String {
+        format!("{:?}/{}/{}/{:?}", self.auth, self.name, self.scope.as_str(), self.tenants)
+    }
 }
 
 /// The tenants that names stand for; `*` is everybody.

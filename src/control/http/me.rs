@@ -1,7 +1,7 @@
 //! Who the caller is, and what answers.
 
 use super::access::{Access, Read};
-use super::caller::{AuthKind, Scope, tenant_names};
+use super::caller::{AuthKind, Caller, Scope, tenant_names};
 use super::problem::Problem;
 use actix_web::get;
 use actix_web::web::Json;
@@ -28,18 +28,23 @@ pub(super) struct Me {
     auth: AuthKind,
 }
 
-/// Who the caller is, and what they may do.
+impl Me {
+    pub fn of(caller: &Caller) -> Self {
+        Self {
+            name: caller.name.clone(),
+            scopes: caller.scope.contained(),
+            tenants: tenant_names(&caller.tenants),
+            csrf_token: caller.csrf_token.clone(),
+            auth: caller.auth,
+        }
+    }
+}
+
+/// Who the caller is, and what they may do
 #[utoipa::path(tag = "host", responses((status = 200, body = Me)))]
 #[get("/me")]
 pub(super) async fn me(access: Access<Read>) -> Result<Json<Me>, Problem> {
-    let caller = access.caller();
-    Ok(Json(Me {
-        name: caller.name.clone(),
-        scopes: caller.scope.contained(),
-        tenants: tenant_names(&caller.tenants),
-        csrf_token: caller.csrf_token.clone(),
-        auth: caller.auth,
-    }))
+    Ok(Json(Me::of(access.caller())))
 }
 
 /// What answers.
@@ -47,14 +52,14 @@ pub(super) async fn me(access: Access<Read>) -> Result<Json<Me>, Problem> {
 pub(super) struct Version {
     /// The version of nanorelay.
     version: &'static str,
-    /// Since when it answers; RFC 3339 UTC.
+    /// Since when it runs; RFC 3339 UTC.
     started_at: String,
 }
 
-/// The host's version, and since when it answers.
+/// The host's version, and since when it runs
 #[utoipa::path(tag = "host", responses((status = 200, body = Version)))]
 #[get("/version")]
 pub(super) async fn version(access: Access<Read>) -> Result<Json<Version>, Problem> {
-    let started_at = access.shared().started_at.to_iso();
+    let started_at = access.started_at().to_iso();
     Ok(Json(Version { version: env!("CARGO_PKG_VERSION"), started_at }))
 }

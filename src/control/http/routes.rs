@@ -3,23 +3,26 @@
 use super::access::Plane;
 use super::headers;
 use super::problem::{Problem, ProblemKind};
-use super::{about, audit, me, pauses, sessions};
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use super::{about, audit, entrance, health, login, me, pauses, sessions};
+use actix_web::body::BoxBody;
+use actix_web::dev::ServiceRequest;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, Data, PathConfig};
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use std::sync::Arc;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 /// What everybody may ask.
 pub(super) fn public(config: &mut ServiceConfig<'_>) {
     about::register(config);
+    health::register(config);
+    login::register_public(config);
 }
 
 /// What is under `/v1`, for callers that are recognised.
 pub(super) fn api(config: &mut ServiceConfig<'_>) {
     me::register(config);
+    login::register(config);
     pauses::register(config);
     sessions::register(config);
     audit::register(config);
@@ -29,7 +32,7 @@ pub(super) fn api(config: &mut ServiceConfig<'_>) {
 pub(super) fn mount(plane: &Arc<Plane>, config: &mut web::ServiceConfig) {
     let entrance = {
         let plane = Arc::clone(plane);
-        move |request: ServiceRequest, next: Next<BoxBody>| enter(Arc::clone(&plane), request, next)
+        move |request: ServiceRequest, next: Next<BoxBody>| entrance::enter(Arc::clone(&plane), request, next)
     };
     let api_scope = web::scope("/v1")
         .configure(|config| api(&mut ServiceConfig::new(config)))
@@ -43,22 +46,6 @@ pub(super) fn mount(plane: &Arc<Plane>, config: &mut web::ServiceConfig) {
         .default_service(web::to(unknown_at_top))
         .wrap(from_fn(headers::finish));
     config.service(all);
-}
-
-/// Lets those in who are recognised.
-async fn enter(
-    plane: Arc<Plane>,
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    match plane.recognise(request.request()) {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            Ok(next.call(request).await?.map_into_boxed_body())
-        }
-        // As an answer, not as an error: errors pass by what adds headers.
-        Err(problem) => Ok(request.into_response(problem.error_response())),
-    }
 }
 
 /// A path or a method that nothing answers; `path` starts where the control plane is mounted.

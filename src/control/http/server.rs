@@ -48,7 +48,7 @@ pub struct BoundServer {
     listener: TcpListener,
     address: SocketAddr,
     authority: Authority,
-    workers: usize,
+    config: ServerConfig,
 }
 
 impl BoundServer {
@@ -64,7 +64,7 @@ impl BoundServer {
         let listener = TcpListener::bind(address).map_err(cannot)?;
         let bound = listener.local_addr().map_err(cannot)?;
         let authority = if is_local { Authority::TokensOrLocal } else { Authority::Tokens };
-        Ok(Some(Self { listener, address: bound, authority, workers: config.workers }))
+        Ok(Some(Self { listener, address: bound, authority, config: config.clone() }))
     }
 
     /// The address, with the port that was found when 0 was asked for.
@@ -74,11 +74,14 @@ impl BoundServer {
 
     /// Serves a relay until it is stopped. Must run inside an actix system.
     pub fn serve(self, relay: Relay) -> Result<RunningServer, ServerError> {
-        let Self { listener, address, authority, workers } = self;
-        let plane = ControlPlane::new(relay).authority(authority);
+        let Self { listener, address, authority, config } = self;
+        let plane = ControlPlane::new(relay)
+            .authority(authority)
+            .tokens_file(config.tokens_file)
+            .open_metrics(config.open_metrics);
         let routes = plane.clone().routes();
         let server = HttpServer::new(move || App::new().configure(routes.clone()))
-            .workers(workers)
+            .workers(config.workers)
             .max_connections(CONNECTIONS_MAX)
             .client_request_timeout(HEAD_TIMEOUT)
             .keep_alive(KEEP_ALIVE)

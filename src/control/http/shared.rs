@@ -1,20 +1,31 @@
 //! What the control plane keeps beside a relay. All workers of all servers that serve the relay share it.
 
-use nanorelay_actors::clock::{Clock, SystemClock};
-use nanorelay_actors::model::time::Timestamp;
+use super::failures::Failures;
+use super::idempotency::Answers;
+use super::logins::Logins;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Kept for as long as the relay lives.
 pub(super) struct Shared {
-    /// When the control plane was first mounted.
-    pub started_at: Timestamp,
+    /// Who is logged in.
+    pub logins: Logins,
+    /// Answers for repeats.
+    pub answers: Arc<Answers>,
+    /// Who has failed to be recognised.
+    pub failures: Failures,
     /// Whether the streams of events are to end.
     closing: watch::Sender<bool>,
 }
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { started_at: SystemClock.now(), closing: watch::Sender::new(false) }
+        Self {
+            logins: Logins::default(),
+            answers: Arc::default(),
+            failures: Failures::default(),
+            closing: watch::Sender::new(false),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::serve::configure;
 use crate::support::http::{ask, get, post};
-use crate::support::program::{Program, nanorelay};
+use crate::support::program::{Invocation, Program, nanorelay};
 use nanorelay_actors::testing::{DataDir, SessionSpec};
 use rustix::process::Signal;
 use serde_json::json;
@@ -21,8 +21,13 @@ impl Served {
     }
 
     pub fn start_on(data: DataDir) -> Self {
-        let mut program =
-            nanorelay(&["serve"]).data(data.path()).env("NANORELAY__SERVER__LISTEN", "127.0.0.1:0").start();
+        Self::start_with(data, |host| host)
+    }
+
+    /// The same with more chosen.
+    pub fn start_with(data: DataDir, choose: impl FnOnce(Invocation) -> Invocation) -> Self {
+        let host = nanorelay(&["serve"]).data(data.path()).env("NANORELAY__SERVER__LISTEN", "127.0.0.1:0");
+        let mut program = choose(host).start();
         let listens = program.wait_for_log("control plane listens");
         let address = listens["address"].as_str().expect("an address").to_owned();
         Self { data, program, address }
