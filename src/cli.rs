@@ -1,6 +1,7 @@
 //! The command line.
 
 mod agents;
+mod audit;
 mod bench;
 mod config;
 mod deliveries;
@@ -18,6 +19,7 @@ mod questions;
 mod reference;
 mod running;
 mod serve;
+mod service_manager;
 mod sessions;
 mod signals;
 mod status;
@@ -105,6 +107,11 @@ enum Command {
     AgentEcho(agents::AgentEchoArgs),
     /// Show what nanorelay does, with demo agents in a directory of its own
     Demo(demo::DemoArgs),
+    /// List who changed what and why, on a running or a stopped host
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
+    },
     /// Make, list and revoke tokens for the HTTP API and the dashboard
     Token {
         #[command(subcommand)]
@@ -222,6 +229,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::AgentKeeper if keeper::run() => Ok(Exit::Done),
         Command::AgentKeeper => Ok(Exit::LeftOver),
         Command::Demo(args) => demo::run(&args),
+        Command::Audit { command } => audit::run(command),
         Command::Token { command } => token::run(command),
         Command::Config { command } => config::run(command),
         Command::Completions(args) => reference::completions(&args),

@@ -79,6 +79,7 @@ pub struct ObserveChannel;
 
 /// The state of a channel account's actor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ChannelSnapshot {
     /// The account.
     pub name: String,

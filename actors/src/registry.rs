@@ -141,6 +141,7 @@ pub struct ObserveRegistry;
 
 /// The state of the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RegistrySnapshot {
     /// Sessions in `v2.db`.
     pub sessions: usize,

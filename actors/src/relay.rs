@@ -2,6 +2,7 @@
 
 mod audit;
 mod builder;
+mod channels;
 mod deliveries;
 mod error;
 mod extensions;

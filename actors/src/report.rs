@@ -1,11 +1,13 @@
 //! What the relay tells about deliveries: one record each, and the counts of a run.
 
 mod audit;
+mod operating;
 mod replay;
 mod standing;
 mod tasks;
 
 pub use audit::{AuditEnd, AuditEntry, AuditFilter, AuditOutcome, AuditRecord, AuditVia};
+pub use operating::{BreakerRecord, ChannelRecord, RateRecord, TenantRecord};
 pub use replay::{InvalidRate, ReplayRate};
 pub use standing::{BusySession, FailingRecord, OldestUndelivered, SessionCounts, Standing, StateCounts};
 pub use tasks::{RunFilter, RunRecord, RunResult, TaskFilter, TaskList, TaskRecord, TaskStatus, TaskVerb};

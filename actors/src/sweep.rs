@@ -77,6 +77,7 @@ pub struct ObserveSweep;
 
 /// The state of the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SweepSnapshot {
     /// Actors that died in the recent past.
     pub actors_with_deaths: usize,

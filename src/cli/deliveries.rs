@@ -4,7 +4,7 @@ mod host;
 mod text;
 
 use super::output::OutputArgs;
-use super::place::{Host, PlaceArgs, matched};
+use super::place::{ChangePlaceArgs, Host, PlaceArgs, matched};
 use super::{Exit, Failure};
 use crate::control::protocol::MessageKey;
 use clap::{Args, Subcommand, ValueEnum};
@@ -63,7 +63,7 @@ pub(super) enum DeliveriesCommand {
         #[arg(long, value_name = "RATE", requires = "all", conflicts_with = "session_id")]
         rate: Option<ReplayRate>,
         #[command(flatten)]
-        place: PlaceArgs,
+        place: ChangePlaceArgs,
         #[command(flatten)]
         output: OutputArgs,
     },
@@ -80,7 +80,7 @@ pub(super) enum DeliveriesCommand {
         #[arg(long, value_name = "ID")]
         receipt: Option<String>,
         #[command(flatten)]
-        place: PlaceArgs,
+        place: ChangePlaceArgs,
         #[command(flatten)]
         output: OutputArgs,
     },
@@ -148,12 +148,12 @@ pub(super) fn run(command: DeliveriesCommand) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         DeliveriesCommand::Replay { filter, dry_run: true, place, output, .. } => {
-            let records = Host::open(&place.data)?.replayable(&replay_filter(filter))?;
+            let records = Host::open(&place.place.data)?.replayable(&replay_filter(filter))?;
             output.list(&records, table)?;
             Ok(matched(records.len() as u64))
         }
         DeliveriesCommand::Replay { session_id, message, filter, rate, place, output, .. } => {
-            let deliveries = Host::open(&place.data)?;
+            let deliveries = place.open()?;
             let count = match (session_id, message) {
                 (Some(session_id), Some(message_id)) => {
                     deliveries.replay(MessageKey { session_id, message_id })?
@@ -166,7 +166,7 @@ pub(super) fn run(command: DeliveriesCommand) -> Result<Exit, Failure> {
         DeliveriesCommand::Resolve { session, message, resolution, receipt, place, output } => {
             let resolution = resolution_of(resolution, receipt)?;
             let key = MessageKey { session_id: session, message_id: message };
-            let resolved = Host::open(&place.data)?.resolve(key, resolution)?;
+            let resolved = place.open()?.resolve(key, resolution)?;
             let words = if resolved { "resolved\n" } else { "the delivery is not ambiguous\n" };
             output.object(&json!({ "resolved": resolved }), || words.to_owned())?;
             Ok(matched(u64::from(resolved)))

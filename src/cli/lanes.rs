@@ -1,7 +1,7 @@
 //! `nanorelay lanes`: which conversations wait for a message that fails, and how to let them go on.
 
 use super::output::OutputArgs;
-use super::place::{Host, PlaceArgs, matched, unreachable};
+use super::place::{ChangePlaceArgs, Host, PlaceArgs, matched, unreachable};
 use super::table::columns;
 use super::{Exit, Failure};
 use clap::Subcommand;
@@ -32,7 +32,7 @@ pub(super) enum LanesCommand {
         /// The lane, as `lanes list` names it
         lane: String,
         #[command(flatten)]
-        place: PlaceArgs,
+        place: ChangePlaceArgs,
         #[command(flatten)]
         output: OutputArgs,
     },
@@ -49,7 +49,9 @@ impl Host {
     fn unblock_lane(&self, session: &SessionId, lane: &str) -> Result<bool, Failure> {
         match self {
             Self::Running(client) => client.unblock_lane(session.as_str(), lane).map_err(unreachable),
-            Self::Stopped(host) => Ok(host.unblock_lane(session, lane)?),
+            Self::Stopped(host) => host.noted("lane.unblock", format!("{session} {lane}"), |host| {
+                Ok(host.unblock_lane(session, lane)?)
+            }),
         }
     }
 }
@@ -64,7 +66,7 @@ pub(super) fn run(command: LanesCommand) -> Result<Exit, Failure> {
         }
         LanesCommand::Unblock { session, lane, place, output } => {
             let session = SessionId::new(&session).map_err(|problem| Failure::Usage(problem.to_string()))?;
-            let unblocked = Host::open(&place.data)?.unblock_lane(&session, &lane)?;
+            let unblocked = place.open()?.unblock_lane(&session, &lane)?;
             let words = if unblocked { "unblocked\n" } else { "nothing holds the lane up\n" };
             output.object(&json!({ "unblocked": unblocked }), || words.to_owned())?;
             Ok(matched(u64::from(unblocked)))

@@ -1,7 +1,7 @@
 //! `nanorelay pause`, `resume` and `pauses`: through the socket of a running host, and directly on a stopped one.
 
 use super::output::OutputArgs;
-use super::place::{Host, PlaceArgs, matched, unreachable};
+use super::place::{ChangePlaceArgs, Host, PlaceArgs, matched, unreachable};
 use super::table::columns;
 use super::{Exit, Failure, duration_argument};
 use clap::Args;
@@ -59,7 +59,7 @@ pub(super) struct ResumeArgs {
     #[arg(long)]
     platform: bool,
     #[command(flatten)]
-    place: PlaceArgs,
+    place: ChangePlaceArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -93,7 +93,8 @@ impl Host {
     fn pause(&self, scope: HoldScope, until: Option<Timestamp>, reason: String) -> Result<(), Failure> {
         match self {
             Self::Running(client) => client.pause(&scope, until, reason).map_err(unreachable),
-            Self::Stopped(host) => Ok(host.pause(scope, until, &reason)?),
+            Self::Stopped(host) => host
+                .noted("pause", scope.to_string(), |host| Ok(host.pause(scope.clone(), until, &reason)?)),
         }
     }
 
@@ -102,7 +103,7 @@ impl Host {
             Self::Running(client) => client.resume(scope, platform).map_err(unreachable),
             Self::Stopped(host) => {
                 let which = if platform { Resume::Everything } else { Resume::Pause };
-                Ok(host.resume(scope, which)? as u64)
+                host.noted("resume", scope.to_string(), |host| Ok(host.resume(scope, which)? as u64))
             }
         }
     }
@@ -112,7 +113,8 @@ impl Host {
 pub(super) fn pause(args: PauseArgs) -> Result<Exit, Failure> {
     let scope = args.scope.scope()?;
     let until = args.until.or_else(|| args.duration.map(|duration| SystemClock.now().plus(duration)));
-    Host::open(&args.place.data)?.pause(scope, until, args.reason)?;
+    let why = Some(args.reason.clone()).filter(|reason| !reason.is_empty());
+    Host::open(&args.place.data)?.because(why).pause(scope, until, args.reason)?;
     let until = until.map(Timestamp::to_iso);
     args.output.object(&json!({ "paused": true, "until": until }), || match &until {
         Some(until) => format!("paused until {until}\n"),
@@ -124,7 +126,7 @@ pub(super) fn pause(args: PauseArgs) -> Result<Exit, Failure> {
 /// Resumes; 3 when nothing was paused.
 pub(super) fn resume(args: &ResumeArgs) -> Result<Exit, Failure> {
     let scope = args.scope.scope()?;
-    let count = Host::open(&args.place.data)?.resume(&scope, args.platform)?;
+    let count = args.place.open()?.resume(&scope, args.platform)?;
     let words = if count > 0 { "resumed\n" } else { "nothing was paused\n" };
     args.output.object(&json!({ "resumed": count }), || words.to_owned())?;
     Ok(matched(count))

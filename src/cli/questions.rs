@@ -1,7 +1,7 @@
 //! `nanorelay questions`: what agents ask, and answers.
 
 use super::output::OutputArgs;
-use super::place::{Host, PlaceArgs, limits, matched, unreachable};
+use super::place::{ChangePlaceArgs, Host, PlaceArgs, limits, matched, unreachable};
 use super::table::columns;
 use super::{Exit, Failure};
 use clap::Subcommand;
@@ -30,7 +30,7 @@ pub(super) enum QuestionsCommand {
         #[arg(long, value_name = "ID", default_value = "operator")]
         user: String,
         #[command(flatten)]
-        place: PlaceArgs,
+        place: ChangePlaceArgs,
         #[command(flatten)]
         output: OutputArgs,
     },
@@ -48,7 +48,10 @@ impl Host {
         match self {
             Self::Running(client) => client.answer(answer).map_err(unreachable),
             Self::Stopped(host) => {
-                host.answer(answer, &limits(data)?).map_err(|problem| Failure::Failed(problem.to_string()))
+                let limits = limits(data)?;
+                host.noted("question.answer", &answer.question_id, |host| {
+                    host.answer(answer, &limits).map_err(|problem| Failure::Failed(problem.to_string()))
+                })
             }
         }
     }
@@ -71,7 +74,7 @@ pub(super) fn run(command: QuestionsCommand) -> Result<Exit, Failure> {
         }
         QuestionsCommand::Answer { question, option, user, place, output } => {
             let answer = Answer { question_id: question, selected_option: option, user_id: user };
-            let enqueued = Host::open(&place.data)?.answer(&answer, &place.data)?;
+            let enqueued = place.open()?.answer(&answer, &place.place.data)?;
             let words = if enqueued.is_new { "answered\n" } else { "was answered before\n" };
             output.object(&enqueued, || words.to_owned())?;
             Ok(Exit::Done)

@@ -1,6 +1,7 @@
 //! `nanorelay serve`.
 
 use super::running::{self, RunningHost};
+use super::service_manager::ServiceManager;
 use super::signals::Signals;
 use super::{Exit, Failure, HostArgs};
 use crate::channels::ConsoleOutput;
@@ -40,7 +41,10 @@ async fn serve(args: &HostArgs, config: &Config, logger: &Logger) -> Result<Exit
     if config.channels.is_empty() {
         slog::warn!(logger, "no channel is configured, messages wait until there is one");
     }
+    let manager = ServiceManager::new(logger.clone());
+    manager.ready();
     let signal = signals.first().await;
+    manager.stopping();
     slog::info!(logger, "stopping"; "signal" => signal.name(),
         "deadline" => units::show_duration(config.shutdown_deadline));
     running.stop().await;

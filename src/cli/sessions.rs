@@ -1,7 +1,7 @@
 //! `nanorelay sessions`: which sessions there are, new ones, and messages for their agents.
 
 use super::output::OutputArgs;
-use super::place::{Host, PlaceArgs, matched, unreachable};
+use super::place::{ChangePlaceArgs, Host, PlaceArgs, matched, unreachable};
 use super::table::columns;
 use super::{Exit, Failure};
 use clap::Subcommand;
@@ -37,7 +37,7 @@ pub(super) enum SessionsCommand {
         /// The session's id
         session: String,
         #[command(flatten)]
-        place: PlaceArgs,
+        place: ChangePlaceArgs,
         #[command(flatten)]
         output: OutputArgs,
     },
@@ -54,7 +54,9 @@ impl Host {
     fn release(&self, session: &SessionId) -> Result<bool, Failure> {
         match self {
             Self::Running(client) => client.release(session.as_str()).map_err(unreachable),
-            Self::Stopped(host) => Ok(host.release(session)?),
+            Self::Stopped(host) => {
+                host.noted("session.release", session.as_str(), |host| Ok(host.release(session)?))
+            }
         }
     }
 }
@@ -71,7 +73,7 @@ pub(super) fn run(command: SessionsCommand) -> Result<Exit, Failure> {
         SessionsCommand::Send(args) => send::run(*args),
         SessionsCommand::Release { session, place, output } => {
             let session = SessionId::new(&session).map_err(|problem| Failure::Usage(problem.to_string()))?;
-            let released = Host::open(&place.data)?.release(&session)?;
+            let released = place.open()?.release(&session)?;
             let words = if released { "released\n" } else { "the session is not quarantined\n" };
             output.object(&json!({ "released": released }), || words.to_owned())?;
             Ok(matched(u64::from(released)))

@@ -4,7 +4,7 @@ mod host;
 mod text;
 
 use super::output::OutputArgs;
-use super::place::{Host, PlaceArgs, matched};
+use super::place::{ChangePlaceArgs, Host, PlaceArgs, matched};
 use super::{Exit, Failure};
 use crate::channels::plain_text::one_line;
 use crate::config::ConfigSources;
@@ -109,7 +109,7 @@ pub(super) struct ChangeArgs {
     #[command(flatten)]
     task: TaskArgs,
     #[command(flatten)]
-    place: PlaceArgs,
+    place: ChangePlaceArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -245,7 +245,7 @@ fn show(task: TaskArgs, place: &TaskPlaceArgs, output: OutputArgs) -> Result<Exi
 fn change(args: &ChangeArgs, verb: TaskVerb, done: &str) -> Result<Exit, Failure> {
     let TaskArgs { session, task } = &args.task;
     let session = SessionId::new(session).map_err(|problem| Failure::Usage(problem.to_string()))?;
-    let count = Host::open(&args.place.data)?.change_task(&session, task, verb)?;
+    let count = args.place.open()?.change_task(&session, task, verb)?;
     let words = if count > 0 { done } else { "no such task is still to run" };
     args.output.object(&json!({ "changed": count }), || format!("{words}\n"))?;
     Ok(matched(count))

@@ -1,7 +1,7 @@
 //! The side of the command line: blocking, one request for each connection.
 
 use super::SocketPlace;
-use super::protocol::{MessageKey, Request, Response};
+use super::protocol::{MessageKey, Request, Response, WHY};
 use super::send::{SendHead, write_bytes};
 use super::status::HostStatus;
 use nanorelay_actors::inbox::{Enqueued, InboxMessage};
@@ -9,8 +9,9 @@ use nanorelay_actors::model::hold::HoldScope;
 use nanorelay_actors::model::time::Timestamp;
 use nanorelay_actors::relay::{Answer, QuestionList, ReadySession, SessionRequest};
 use nanorelay_actors::report::{
-    DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter, LaneRecord, ReplayRate,
-    Resolution, RunFilter, RunRecord, SessionFilter, SessionRecord, TaskFilter, TaskList, TaskVerb,
+    AuditFilter, AuditRecord, DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter,
+    LaneRecord, ReplayRate, Resolution, RunFilter, RunRecord, SessionFilter, SessionRecord, TaskFilter,
+    TaskList, TaskVerb,
 };
 use nanorelay_actors::runtime::AgentRecord;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -42,16 +43,34 @@ pub enum ClientError {
 /// Asks the host of one data directory.
 pub struct ControlClient {
     data_dir: PathBuf,
+    /// Why changes are made, for the audit.
+    why: Option<String>,
 }
 
 impl ControlClient {
     /// Fails with [`ClientError::NotRunning`] when nobody listens.
     pub fn connect(data_dir: &Path) -> Result<Self, ClientError> {
-        let client = Self { data_dir: data_dir.to_owned() };
+        let client = Self { data_dir: data_dir.to_owned(), why: None };
         match &client.ask(&Request::Status)?[..] {
             [Response::Status { .. }] => Ok(client),
             _ => Err(ClientError::Protocol),
         }
+    }
+
+    /// Says why changes are made, for the audit.
+    pub fn because(self, why: Option<String>) -> Self {
+        Self { why, ..self }
+    }
+
+    /// The changes that match, the newest first.
+    pub fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditRecord>, ClientError> {
+        let mut responses = self.ask(&Request::Audit { filter: filter.clone() })?;
+        let Some(Response::End { .. }) = responses.pop() else { return Err(ClientError::Protocol) };
+        let record = |response| match response {
+            Response::Audited(record) => Ok(*record),
+            _ => Err(ClientError::Protocol),
+        };
+        responses.into_iter().map(record).collect()
     }
 
     /// All matching deliveries.
@@ -293,7 +312,11 @@ impl ControlClient {
         let mut stream = connect(&self.data_dir)?;
         stream.set_read_timeout(Some(SILENCE_MAX))?;
         stream.set_write_timeout(Some(SILENCE_MAX))?;
-        let mut line = serde_json::to_vec(request).map_err(io::Error::other)?;
+        let mut members = serde_json::to_value(request).map_err(io::Error::other)?;
+        if let Some(why) = &self.why {
+            members[WHY] = why.as_str().into();
+        }
+        let mut line = serde_json::to_vec(&members).map_err(io::Error::other)?;
         line.push(b'\n');
         stream.write_all(&line)?;
         match write_more(&mut stream) {

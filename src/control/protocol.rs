@@ -6,8 +6,9 @@ use nanorelay_actors::inbox::Enqueued;
 use nanorelay_actors::model::hold::HoldScopeKind;
 use nanorelay_actors::relay::{Answer, QuestionRecord, ReadySession, SessionMode};
 use nanorelay_actors::report::{
-    DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter, LaneRecord, ReplayRate,
-    Resolution, RunFilter, RunRecord, SessionFilter, SessionRecord, TaskFilter, TaskRecord, TaskVerb,
+    AuditFilter, AuditRecord, DeliveryDetails, DeliveryFilter, DeliveryRecord, HoldRecord, LaneFilter,
+    LaneRecord, ReplayRate, Resolution, RunFilter, RunRecord, SessionFilter, SessionRecord, TaskFilter,
+    TaskRecord, TaskVerb,
 };
 use nanorelay_actors::runtime::AgentRecord;
 use serde::{Deserialize, Serialize};
@@ -149,11 +150,19 @@ pub enum Request {
         /// What.
         verb: TaskVerb,
     },
+    /// Who changed what: answered by a [`Response::Audited`] each, then [`Response::End`].
+    Audit {
+        /// Which changes.
+        filter: AuditFilter,
+    },
     /// How the host does: answered by a [`Response::Host`], then [`Response::End`].
     Host,
     /// Who answers.
     Status,
 }
+
+/// The member of a request, beside its own, that says why a change is made.
+pub const WHY: &str = "why";
 
 /// A message's name in a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,6 +190,8 @@ pub enum Response {
     Agent(Box<AgentRecord>),
     /// One pause, or limit of a platform.
     Hold(Box<HoldRecord>),
+    /// One change.
+    Audited(Box<AuditRecord>),
     /// All metrics, in the OpenMetrics text format.
     Metrics {
         /// The text.

@@ -1,5 +1,9 @@
 //! The host's side of the socket.
 
+mod audit;
+
+pub use audit::{AuditTarget, local_user};
+
 use super::protocol::{MessageKey, REQUEST_BYTES_MAX, Request, Response};
 use super::status::HostStatus;
 use super::{SOCKET_NAME, SocketPlace};
@@ -209,7 +213,11 @@ impl ControlSocket {
     /// Opens the socket of a data directory and answers for `target` on the current thread, which must be one of
     /// an actix system or a local task set. A socket left behind by a killed host is replaced: call this while
     /// holding the data directory's lock.
-    pub fn open<T: ControlTarget>(data_dir: &Path, target: T, logger: Logger) -> io::Result<Self> {
+    pub fn open<T: ControlTarget + AuditTarget>(
+        data_dir: &Path,
+        target: T,
+        logger: Logger,
+    ) -> io::Result<Self> {
         let place = SocketPlace::of(data_dir)?;
         let listener = bind(&place)?;
         let accepting = tokio::task::spawn_local(accept(listener, Rc::new(target), logger));
@@ -243,7 +251,7 @@ fn bind(place: &SocketPlace) -> io::Result<UnixListener> {
     UnixListener::from_std(socket.into())
 }
 
-async fn accept<T: ControlTarget>(listener: UnixListener, target: Rc<T>, logger: Logger) {
+async fn accept<T: ControlTarget + AuditTarget>(listener: UnixListener, target: Rc<T>, logger: Logger) {
     let places = Rc::new(Semaphore::new(CONNECTIONS_MAX));
     let bodies = Rc::new(Semaphore::new(BODIES_MAX));
     loop {
@@ -268,13 +276,18 @@ async fn accept<T: ControlTarget>(listener: UnixListener, target: Rc<T>, logger:
     }
 }
 
-async fn exchange(mut stream: UnixStream, target: &impl ControlTarget, bodies: &Semaphore) -> io::Result<()> {
+async fn exchange(
+    mut stream: UnixStream,
+    target: &(impl ControlTarget + AuditTarget),
+    bodies: &Semaphore,
+) -> io::Result<()> {
+    let who = audit::peer(&stream);
     let (reading, writing) = stream.split();
     let mut reading = BufReader::new(reading);
     let mut line = Vec::new();
     let limit = REQUEST_BYTES_MAX as u64 + 1;
     (&mut reading).take(limit).read_until(b'\n', &mut line).await?;
-    let responses = match answer(&line, &mut reading, target, bodies).await {
+    let responses = match answer(&line, &who, &mut reading, target, bodies).await {
         Ok(responses) => responses,
         Err(message) => vec![Response::Error { message }],
     };
@@ -289,15 +302,26 @@ async fn exchange(mut stream: UnixStream, target: &impl ControlTarget, bodies: &
 
 async fn answer(
     line: &[u8],
+    who: &str,
     body: &mut (impl AsyncRead + Unpin),
-    target: &impl ControlTarget,
+    target: &(impl ControlTarget + AuditTarget),
     bodies: &Semaphore,
 ) -> Result<Vec<Response>, String> {
     if line.len() > REQUEST_BYTES_MAX {
         return Err(format!("the request is longer than {REQUEST_BYTES_MAX} bytes"));
     }
-    let request = serde_json::from_slice(line);
-    match request.map_err(|problem| format!("the request is not understood: {problem}"))? {
+    let (request, why) = audit::parse(line)?;
+    let entry = audit::entry_of(&request, who, why);
+    audit::noted(target, entry, fulfil(request, body, target, bodies)).await
+}
+
+async fn fulfil(
+    request: Request,
+    body: &mut (impl AsyncRead + Unpin),
+    target: &(impl ControlTarget + AuditTarget),
+    bodies: &Semaphore,
+) -> Result<Vec<Response>, String> {
+    match request {
         Request::Send { head } => {
             head.check(target.limits()).map_err(|problem| problem.to_string())?;
             // Its bytes are in memory until they are written.
@@ -311,7 +335,10 @@ async fn answer(
     }
 }
 
-async fn perform(request: Request, target: &impl ControlTarget) -> Result<Vec<Response>, String> {
+async fn perform(
+    request: Request,
+    target: &(impl ControlTarget + AuditTarget),
+) -> Result<Vec<Response>, String> {
     let words = |problem: OperationError| problem.to_string();
     Ok(match request {
         Request::List { filter } => listed(target.deliveries(filter).await.map_err(words)?),
@@ -420,6 +447,7 @@ async fn perform(request: Request, target: &impl ControlTarget) -> Result<Vec<Re
             let status = target.host_status().await.map_err(words)?;
             vec![Response::Host(Box::new(status)), Response::End { count: 1 }]
         }
+        Request::Audit { filter } => audit::list(target, filter).await?,
         Request::Status => vec![Response::Status {
             process_id: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -1,6 +1,8 @@
 //! The control plane over HTTP: in this process, mounted in an application, and served by the program.
 
+mod audits;
 mod health;
+mod parties;
 mod pauses;
 mod repeats;
 mod server;

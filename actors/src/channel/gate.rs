@@ -94,6 +94,11 @@ impl ChannelAccount {
         longest([by_hold, by_breaker, by_rate])
     }
 
+    /// What its own breaker says, which is open when the whole channel fails.
+    pub(crate) fn breaker_blocked(&self, now: Timestamp) -> Option<Blocked> {
+        self.gate.lock().breakers.account_blocked(now)
+    }
+
     /// Lets one send through, or says what keeps it waiting. Ask [`ChannelAccount::blocked`] before.
     pub(super) fn admit(
         self: &Arc<Self>,

@@ -19,6 +19,18 @@ use std::time::Duration;
 const DELIVERY_SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0];
 
+/// How an attempt can fail.
+const ATTEMPT_CLASSES: [ErrorClass; 8] = [
+    ErrorClass::RateLimited,
+    ErrorClass::Transient,
+    ErrorClass::Permanent,
+    ErrorClass::DestinationGone,
+    ErrorClass::Unauthorized,
+    ErrorClass::Ambiguous,
+    ErrorClass::Unavailable,
+    ErrorClass::Attachment,
+];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByOutcome {
     outcome: &'static str,
@@ -233,6 +245,18 @@ impl Statistics {
     pub fn count_failed_attempt(&self, channel: &ChannelType, class: ErrorClass) {
         let label = ByChannelAndClass { channel: channel.to_string(), class: class.as_str() };
         self.failed_attempts.get_or_create(&label).inc();
+    }
+
+    /// Calls of a channel's adapter, and how many of them failed.
+    pub fn attempts_of(&self, channel: &ChannelType) -> (u64, u64) {
+        let channel = channel.to_string();
+        let failed = |class: ErrorClass| {
+            let label = ByChannelAndClass { channel: channel.clone(), class: class.as_str() };
+            self.failed_attempts.get(&label).map_or(0, |counter| counter.get())
+        };
+        let failed = ATTEMPT_CLASSES.into_iter().map(failed).sum();
+        let label = ByChannel { channel: channel.clone() };
+        (self.attempts_by_channel.get(&label).map_or(0, |counter| counter.get()), failed)
     }
 
     /// Counts what a sweep found that nobody had told of.

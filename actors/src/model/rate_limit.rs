@@ -26,6 +26,16 @@ impl Rate {
         Self { interval_us, burst: burst.max(1) }
     }
 
+    /// Sends a second, on average.
+    pub fn per_second(self) -> f64 {
+        1e6 / self.interval_us as f64
+    }
+
+    /// Sends that may follow each other at once.
+    pub fn burst(self) -> u32 {
+        self.burst
+    }
+
     /// How much earlier than at the steady rate a send may come.
     fn tolerance_us(self) -> i64 {
         self.interval_us.saturating_mul(i64::from(self.burst) - 1)

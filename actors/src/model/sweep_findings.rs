@@ -48,6 +48,7 @@ impl ChangedSession {
 
 /// Sessions in which a sweep found what nobody had told of, by the reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct UnheardCounts {
     /// See [`Unheard::EventMissed`]. Something is wrong with file events when this grows.
     pub event_missed: u64,
@@ -71,6 +72,7 @@ impl UnheardCounts {
 
 /// What one sweep found. A session is counted once, in the first group that it belongs to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SweepFindings {
     /// Sessions whose files were compared.
     pub compared: u64,

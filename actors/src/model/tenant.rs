@@ -112,6 +112,11 @@ impl Tenants {
         Ok(tenants)
     }
 
+    /// Those that an operator describes.
+    pub fn configured(&self) -> impl Iterator<Item = Arc<Tenant>> {
+        self.by_name.values().cloned()
+    }
+
     /// The tenant that a group belongs to. A group that nothing was said about is a tenant of its own, with weight 1.
     pub fn of(&self, group: &AgentGroupId) -> Arc<Tenant> {
         let described = self

@@ -60,6 +60,20 @@ impl StoppedHost {
         after: impl FnOnce(&T) -> Option<serde_json::Value>,
     ) -> Result<T, E> {
         let entry = entry.bounded();
+        if !self.has_ledger() {
+            // What changes nothing makes no ledger.
+            let made = change();
+            if self.has_ledger()
+                && let Ok(value) = &made
+            {
+                let end = AuditEnd::Done { after: after(value) }.bounded();
+                self.write_always(|ledger| {
+                    let id = ledger.begin_audit(&entry, SystemClock.now())?;
+                    ledger.end_audit(id, &end)
+                })?;
+            }
+            return made;
+        }
         let id = self.write_always(|ledger| ledger.begin_audit(&entry, SystemClock.now()))?;
         let made = change();
         let end = match &made {

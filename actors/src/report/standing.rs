@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How things stand at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Standing {
     /// Messages by their state.
     pub counts: StateCounts,
@@ -19,6 +20,7 @@ pub struct Standing {
 
 /// How many messages there are of each state but `delivered`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StateCounts {
     /// Seen, not yet tried.
     pub queued: u64,
@@ -50,6 +52,7 @@ impl StateCounts {
 
 /// A message that waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct OldestUndelivered {
     /// Its session.
     pub session_id: String,
@@ -63,6 +66,7 @@ pub struct OldestUndelivered {
 
 /// Messages that fail in the same way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct FailingRecord {
     /// The channel type that they are for; none = no channel.
     pub channel: Option<String>,
@@ -76,6 +80,7 @@ pub struct FailingRecord {
 
 /// A session with messages that wait.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BusySession {
     /// Its id.
     pub session_id: String,
@@ -85,6 +90,7 @@ pub struct BusySession {
 
 /// How many sessions there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SessionCounts {
     /// In `v2.db`.
     pub total: u64,

@@ -5,7 +5,9 @@ use super::super::place::{Host, unreachable};
 use crate::control::protocol::MessageKey;
 use crate::control::socket::delivery_key;
 use nanorelay_actors::model::message::DeliveryKey;
+use nanorelay_actors::relay::StoppedHost;
 use nanorelay_actors::report::{DeliveryDetails, DeliveryFilter, DeliveryRecord, ReplayRate, Resolution};
+use serde_json::json;
 
 impl Host {
     pub fn list(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>, Failure> {
@@ -19,14 +21,18 @@ impl Host {
         let checked = checked(&key)?;
         match self {
             Self::Running(client) => client.replay(key).map_err(unreachable),
-            Self::Stopped(host) => Ok(host.replay(&[checked])? as u64),
+            Self::Stopped(host) => host.noted("delivery.replay", target(&checked), |host| {
+                Ok(host.replay(&[checked.clone()])? as u64)
+            }),
         }
     }
 
     pub fn replay_all(&self, filter: &DeliveryFilter, rate: Option<ReplayRate>) -> Result<u64, Failure> {
         match self {
             Self::Running(client) => client.replay_all(filter, rate).map_err(unreachable),
-            Self::Stopped(host) => Ok(host.replay_all(filter, rate)? as u64),
+            Self::Stopped(host) => host.noted("delivery.replay", json!(filter).to_string(), |host| {
+                Ok(host.replay_all(filter, rate)? as u64)
+            }),
         }
     }
 
@@ -49,9 +55,17 @@ impl Host {
         let checked = checked(&key)?;
         match self {
             Self::Running(client) => client.resolve(key, resolution).map_err(unreachable),
-            Self::Stopped(host) => Ok(host.resolve(&checked, &resolution)?),
+            Self::Stopped(host) => {
+                let change = |host: &StoppedHost| Ok(host.resolve(&checked, &resolution)?);
+                host.noted("delivery.resolve", target(&checked), change)
+            }
         }
     }
+}
+
+/// A message as the audit names it.
+fn target(key: &DeliveryKey) -> String {
+    format!("{}/{}", key.session_id, key.message_id)
 }
 
 fn checked(key: &MessageKey) -> Result<DeliveryKey, Failure> {

@@ -1,7 +1,7 @@
 //! `nanorelay sessions create`.
 
 use super::super::output::OutputArgs;
-use super::super::place::{Host, PlaceArgs, unreachable};
+use super::super::place::{ChangePlaceArgs, Host, unreachable};
 use super::super::{Exit, Failure};
 use crate::control::socket::session_request;
 use clap::Args;
@@ -26,7 +26,7 @@ pub(in crate::cli) struct CreateArgs {
     #[arg(long, requires = "chat")]
     add_chat: bool,
     #[command(flatten)]
-    place: PlaceArgs,
+    place: ChangePlaceArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -40,9 +40,9 @@ impl Host {
     fn create_session(&self, request: &SessionRequest) -> Result<ReadySession, Failure> {
         match self {
             Self::Running(client) => client.create_session(request).map_err(unreachable),
-            Self::Stopped(host) => {
+            Self::Stopped(host) => host.noted("session.create", request.agent_group_id.as_str(), |host| {
                 host.create_session(request).map_err(|problem| Failure::Failed(problem.to_string()))
-            }
+            }),
         }
     }
 }
@@ -53,7 +53,7 @@ pub(super) fn run(args: &CreateArgs) -> Result<Exit, Failure> {
     let (thread, mode, add_chat) = (args.thread.as_deref(), args.mode, args.add_chat);
     let request = session_request(&args.agent_group, chat.as_ref(), thread, mode, add_chat)
         .map_err(|problem| Failure::Usage(problem.to_string()))?;
-    let ready = Host::open(&args.place.data)?.create_session(&request)?;
+    let ready = args.place.open()?.create_session(&request)?;
     args.output.object(&ready, || format!("{}\n", ready.session_id))?;
     Ok(Exit::Done)
 }

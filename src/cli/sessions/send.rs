@@ -1,7 +1,7 @@
 //! `nanorelay sessions send`.
 
 use super::super::output::OutputArgs;
-use super::super::place::{Host, PlaceArgs, limits, unreachable};
+use super::super::place::{ChangePlaceArgs, Host, limits, unreachable};
 use super::super::{Exit, Failure};
 use clap::{ArgGroup, Args};
 use nanorelay_actors::inbox::{AttachmentContent, Enqueued, InboxAttachment, InboxMessage, MessageOrigin};
@@ -48,7 +48,7 @@ pub(in crate::cli) struct SendArgs {
     #[arg(long, num_args = 2..=3, value_names = ["TYPE", "PLATFORM_ID", "THREAD"])]
     from: Option<Vec<String>>,
     #[command(flatten)]
-    place: PlaceArgs,
+    place: ChangePlaceArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -61,9 +61,13 @@ impl Host {
     fn enqueue(&self, session: &SessionId, message: InboxMessage, data: &Path) -> Result<Enqueued, Failure> {
         match self {
             Self::Running(client) => client.send(session.as_str(), &message).map_err(unreachable),
-            Self::Stopped(host) => host
-                .enqueue(session, message, &limits(data)?)
-                .map_err(|problem| Failure::Failed(problem.to_string())),
+            Self::Stopped(host) => {
+                let limits = limits(data)?;
+                host.noted("session.message", session.as_str(), |host| {
+                    host.enqueue(session, message, &limits)
+                        .map_err(|problem| Failure::Failed(problem.to_string()))
+                })
+            }
         }
     }
 }
@@ -90,7 +94,7 @@ pub(super) fn run(args: SendArgs) -> Result<Exit, Failure> {
         origin: args.from.as_deref().map_or(MessageOrigin::Session, origin),
         attachments,
     };
-    let enqueued = Host::open(&args.place.data)?.enqueue(&session, message, &args.place.data)?;
+    let enqueued = args.place.open()?.enqueue(&session, message, &args.place.place.data)?;
     let words = if enqueued.is_new { "sent" } else { "was sent before" };
     args.output.object(&enqueued, || format!("{words}: {} (#{})\n", enqueued.message_id, enqueued.seq))?;
     Ok(Exit::Done)

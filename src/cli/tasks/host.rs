@@ -3,6 +3,7 @@
 use super::super::Failure;
 use super::super::place::{Host, unreachable};
 use nanorelay_actors::model::ids::SessionId;
+use nanorelay_actors::relay::StoppedHost;
 use nanorelay_actors::report::{RunFilter, RunRecord, TaskFilter, TaskList, TaskVerb};
 use nanorelay_actors::settings::Settings;
 
@@ -29,7 +30,16 @@ impl Host {
     pub fn change_task(&self, session: &SessionId, task_id: &str, verb: TaskVerb) -> Result<u64, Failure> {
         match self {
             Self::Running(client) => client.change_task(session.as_str(), task_id, verb).map_err(unreachable),
-            Self::Stopped(host) => Ok(host.change_task(session, task_id, verb)? as u64),
+            Self::Stopped(host) => {
+                let action = match verb {
+                    TaskVerb::Pause => "task.pause",
+                    TaskVerb::Resume => "task.resume",
+                    TaskVerb::Cancel => "task.cancel",
+                    TaskVerb::RunNow => "task.run-now",
+                };
+                let change = |host: &StoppedHost| Ok(host.change_task(session, task_id, verb)? as u64);
+                host.noted(action, format!("{session}/{task_id}"), change)
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::access::Plane;
 use super::headers;
 use super::problem::{Problem, ProblemKind};
-use super::{about, audit, entrance, health, login, me, pauses, sessions};
+use super::{about, audit, entrance, health, host, login, me, parties, pauses, sessions};
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceRequest;
 use actix_web::middleware::{Next, from_fn};
@@ -23,6 +23,8 @@ pub(super) fn public(config: &mut ServiceConfig<'_>) {
 pub(super) fn api(config: &mut ServiceConfig<'_>) {
     me::register(config);
     login::register(config);
+    host::register(config);
+    parties::register(config);
     pauses::register(config);
     sessions::register(config);
     audit::register(config);

@@ -4,8 +4,10 @@ use super::super::client::{ClientError, ControlClient};
 use super::*;
 use nanorelay_actors::inbox::{AttachmentContent, InboxAttachment};
 use nanorelay_actors::model::hold::{Hold, HoldCause, HoldScopeKind};
-use nanorelay_actors::relay::QuestionRecord;
-use nanorelay_actors::report::{AttemptRecord, DeliveryState};
+use nanorelay_actors::relay::{AuditId, QuestionRecord};
+use nanorelay_actors::report::{
+    AttemptRecord, AuditEnd, AuditEntry, AuditFilter, AuditRecord, DeliveryState,
+};
 use nanorelay_actors::runtime::AgentState;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -14,6 +16,22 @@ use std::sync::LazyLock;
 use tokio::task::LocalSet;
 
 struct Fake;
+
+/// It notes nothing.
+#[async_trait(?Send)]
+impl AuditTarget for Fake {
+    async fn begin_audit(&self, _: AuditEntry) -> Result<Option<AuditId>, OperationError> {
+        Ok(None)
+    }
+
+    async fn end_audit(&self, _: AuditId, _: AuditEnd) -> Result<(), OperationError> {
+        Ok(())
+    }
+
+    async fn audit(&self, _: AuditFilter) -> Result<Vec<AuditRecord>, OperationError> {
+        Ok(Vec::new())
+    }
+}
 
 static LIMITS: LazyLock<Limits> =
     LazyLock::new(|| Limits { content_bytes_max: 100_000, attachments_max: 2, ..Limits::default() });

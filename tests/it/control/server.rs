@@ -2,11 +2,12 @@
 
 use crate::serve::configure;
 use crate::support::http::{ask, get, post};
-use crate::support::program::{Invocation, Program, nanorelay};
+use crate::support::program::{Invocation, PATIENCE, Program, nanorelay};
 use nanorelay_actors::testing::{DataDir, SessionSpec};
 use rustix::process::Signal;
 use serde_json::json;
 use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
 
 /// A host that serves on a free port, and its address.
 pub struct Served {
@@ -106,4 +107,24 @@ fn without_tokens_it_does_not_listen_where_others_can_connect() {
     let ended = nanorelay(&["serve"]).data(data.path()).env("NANORELAY__SERVER__LISTEN", "0.0.0.0:0").run();
     let ended = ended.expect_code(78);
     assert!(ended.stderr.contains("nanorelay token create"), "{ended:?}");
+}
+
+#[test]
+fn a_service_manager_is_told_that_it_is_ready_that_it_lives_and_that_it_stops() {
+    let data = DataDir::new();
+    let socket = data.path().join("notify.sock");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = || {
+        let mut buffer = [0; 256];
+        let length = manager.recv(&mut buffer).expect("a message in time");
+        String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
+    };
+    let host = nanorelay(&["serve"]).data(data.path());
+    let host = host.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "100000").start();
+    assert_eq!(told(), "READY=1");
+    assert_eq!([told(), told()], ["WATCHDOG=1", "WATCHDOG=1"]);
+    host.signal(Signal::TERM);
+    while told() != "STOPPING=1" {}
+    host.finish().expect_code(0);
 }

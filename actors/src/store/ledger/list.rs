@@ -10,6 +10,7 @@ use crate::report::{
 };
 use crate::store::error::StoreError;
 use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::HashMap;
 
 impl LedgerReader {
     /// One delivery with everything that was tried; `None` when the ledger does not know it.
@@ -35,6 +36,19 @@ impl LedgerReader {
         // In each lane as the agent wrote them, and no session after another's thousands.
         records.sort_by(|a, b| (a.seq, &a.session_id).cmp(&(b.seq, &b.session_id)));
         Ok(records)
+    }
+
+    /// How many messages of each session wait to be sent.
+    pub fn waiting_by_session(&self) -> Result<HashMap<String, u64>, StoreError> {
+        self.with(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT session_id, count(*) FROM deliveries
+                     WHERE state IN ('queued','sending','retrying') GROUP BY session_id",
+                )?
+                .query_map([], |row| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))?
+                .collect()
+        })
     }
 
     /// The agent group of a session that a relay has read or tried to read.
