@@ -6,6 +6,7 @@
 mod baseline;
 mod channel;
 mod measure;
+mod net;
 mod process;
 mod read_log;
 mod report;

@@ -9,6 +9,7 @@ use crate::store::ledger::{LEDGER_FILE, LedgerReader};
 use crate::store::open::{InboundAccess, open_inbound, open_outbound};
 use crate::store::session_dir::SessionsRoot;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -162,22 +163,33 @@ fn examine_ledger(reader: &LedgerReader) -> Result<Vec<Finding>, StoreError> {
     Ok(findings)
 }
 
-/// Makes a folder beside the sessions, and sees whether a commit in it is heard of.
+/// Commits in a folder on the file system of the sessions, and sees what is heard of it.
 fn watching(data_dir: &Path) -> Finding {
     let subject = "file events";
-    match host_checks::hears_of_commits(data_dir) {
-        Ok(true) => Finding::ok(subject, "a commit is heard of at once"),
-        Ok(false) => Finding::warning(
+    let tried = match host_checks::try_commits(data_dir) {
+        Ok(tried) => tried,
+        Err(error) => {
+            return Finding::warning(
+                subject,
+                format!("cannot be tried: {error}"),
+                "let this user write to the data directory, and raise fs.inotify.max_user_instances",
+            );
+        }
+    };
+    let unheard: Vec<&str> = tried
+        .iter()
+        .filter(|commit| commit.heard_after.is_none())
+        .map(|commit| commit.journal_mode)
+        .collect();
+    if !unheard.is_empty() {
+        return Finding::warning(
             subject,
-            "a commit was not heard of: sessions are polled",
+            format!("a commit was not heard of (journal_mode {}): sessions are polled", unheard.join(", ")),
             "set delivery.watch = \"poll\" and choose delivery.poll_interval, or use a local file system",
-        ),
-        Err(error) => Finding::warning(
-            subject,
-            format!("cannot be tried: {error}"),
-            "let this user write to the data directory, and raise fs.inotify.max_user_instances",
-        ),
+        );
     }
+    let slowest = tried.iter().filter_map(|commit| commit.heard_after).max().unwrap_or_default();
+    Finding::ok(subject, format!("commits are heard of within {:.1} ms", slowest.as_secs_f64() * 1000.0))
 }
 
 fn limits(active: u64) -> Vec<Finding> {
@@ -204,21 +216,24 @@ fn limits(active: u64) -> Vec<Finding> {
 }
 
 fn sessions(root: &SessionsRoot, snapshot: &CentralSnapshot) -> Vec<Finding> {
-    let (mut sound, mut empty, mut polled) = (0_u64, 0_u64, 0_u64);
+    let (mut sound, mut empty) = (0_u64, 0_u64);
+    let mut polled: BTreeMap<&'static str, u64> = BTreeMap::new();
     let mut findings = Vec::new();
     for facts in active(snapshot) {
         match session(root, facts) {
-            Ok(watchable) => {
+            Ok(shared) => {
                 sound += 1;
-                polled += u64::from(!watchable);
+                if let Some(kind) = shared {
+                    *polled.entry(kind).or_default() += 1;
+                }
             }
             Err(StoreError::Missing(_)) => empty += 1,
             Err(error) if findings.len() < DOCTOR_FINDINGS_MAX => findings.push(unusable(facts, &error)),
             Err(_) => {}
         }
     }
-    if polled > 0 {
-        let words = format!("{polled} sessions are on a shared file system and are polled");
+    for (kind, count) in polled {
+        let words = format!("{count} sessions are on a shared file system ({kind}) and are polled");
         let remedy = "use a local file system for milliseconds; delivery.poll_interval bounds the delay";
         findings.push(Finding::warning("sessions", words, remedy));
     }
@@ -226,12 +241,12 @@ fn sessions(root: &SessionsRoot, snapshot: &CentralSnapshot) -> Vec<Finding> {
     findings
 }
 
-/// Opens both databases as the host does; whether changes in the folder are heard of.
-fn session(root: &SessionsRoot, facts: &SessionFacts) -> Result<bool, StoreError> {
+/// Opens both databases as the host does; the kind of file system, when it is one that tells of no changes.
+fn session(root: &SessionsRoot, facts: &SessionFacts) -> Result<Option<&'static str>, StoreError> {
     let directory = Arc::new(root.session(&facts.agent_group_id, &facts.id)?);
     drop(open_outbound(&directory)?);
     drop(open_inbound(&directory, InboundAccess::ReadOnly)?);
-    Ok(directory.tells_of_changes())
+    Ok(directory.shared_file_system())
 }
 
 fn unusable(facts: &SessionFacts, error: &StoreError) -> Finding {
@@ -285,7 +300,7 @@ mod tests {
         let findings = examine(data.path());
         assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:#?}");
         assert_eq!(found(&findings, "sessions")[0].finding, "1 sound, 0 without files yet");
-        assert_eq!(found(&findings, "file events")[0].finding, "a commit is heard of at once");
+        assert!(found(&findings, "file events")[0].finding.starts_with("commits are heard of within"));
         let mut after: Vec<_> =
             std::fs::read_dir(data.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         // Readers of a database in WAL mode share these; the last one removes them.

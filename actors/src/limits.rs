@@ -41,7 +41,7 @@ pub const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const AGENT_CHAIN_WINDOW: Duration = Duration::from_secs(600);
 /// The time over which messages from one session to one agent are counted.
 pub const AGENT_RATE_WINDOW: Duration = Duration::from_secs(60);
-/// The least time between two looks at all sessions because file events were lost.
+/// The least time between two comparisons of all sessions' files because file events were lost.
 pub const OVERFLOW_RESCAN_INTERVAL: Duration = Duration::from_secs(5);
 /// Messages waiting in an actor's mailbox before senders are told that it is full.
 pub const MAILBOX_CAPACITY: usize = 4096;

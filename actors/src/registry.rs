@@ -1,6 +1,7 @@
 //! The actor that knows every session: one entry each, exactly one [`SessionActor`] per running session, and one
 //! for any other session for as long as it has work.
 
+mod in_turn;
 mod watch;
 
 use crate::engine::Engine;
@@ -22,7 +23,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
+use self::in_turn::InTurn;
 use self::watch::Watcher;
 
 /// Pause before another try when a session's mailbox was full.
@@ -33,6 +36,8 @@ pub struct RegistryActor {
     engine: Arc<Engine>,
     /// What is known of each session besides what `v2.db` says.
     entries: HashMap<SessionId, Entry>,
+    /// Sessions that are looked at when it is their turn to be opened.
+    in_turn: InTurn,
     /// Tells about changes in session folders; absent when folders are only polled.
     watcher: Option<Watcher>,
     /// Tells the supervisor about this actor's end.
@@ -91,6 +96,8 @@ pub(crate) struct SessionIdle {
     pub session_id: SessionId,
     pub incarnation: u64,
     pub received: u64,
+    /// Whether the actor may go though the session's agent runs.
+    pub may_go: bool,
 }
 
 /// A session's actor has ended, from the supervisor.
@@ -159,7 +166,13 @@ impl RegistryActor {
         let address = RegistryActor::create(move |ctx: &mut Context<Self>| {
             ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
             let watcher = Watcher::start(&engine_inside);
-            RegistryActor { engine: engine_inside, entries: HashMap::new(), watcher, _guard: guard }
+            RegistryActor {
+                engine: engine_inside,
+                entries: HashMap::new(),
+                in_turn: InTurn::default(),
+                watcher,
+                _guard: guard,
+            }
         });
         engine.directory.set_registry(Some(address.clone()));
         address
@@ -167,6 +180,16 @@ impl RegistryActor {
 
     /// Forwards a message, starting the session's actor if there is none.
     fn forward(&mut self, session: &SessionId, message: Forward) {
+        self.forward_with(session, message, None);
+    }
+
+    /// The same; an actor that is started gets `activation`, the right to open the session.
+    fn forward_with(
+        &mut self,
+        session: &SessionId,
+        message: Forward,
+        activation: Option<OwnedSemaphorePermit>,
+    ) {
         let Some(group) = self.group_of(session) else {
             // Unknown to v2.db: dropping a message drops its reply, which the sender hears.
             return;
@@ -192,7 +215,8 @@ impl RegistryActor {
             entry.hold(message);
             return;
         }
-        let living = living.unwrap_or_else(|| SessionActor::launch(&self.engine, session, &group));
+        let launch = || SessionActor::launch(&self.engine, session, &group, activation);
+        let living = living.unwrap_or_else(launch);
         entry.incarnation = Some(living.incarnation);
         match living.forward(message) {
             Ok(()) => {}
@@ -373,7 +397,7 @@ impl Handler<SessionIdle> for RegistryActor {
     type Result = ();
 
     fn handle(&mut self, message: SessionIdle, _: &mut Self::Context) {
-        if self.is_running(&message.session_id) {
+        if !message.may_go && self.is_running(&message.session_id) {
             return;
         }
         let Some(living) = self.engine.directory.session(&message.session_id) else { return };
@@ -429,12 +453,12 @@ impl Handler<ForwardWaiting> for RegistryActor {
 impl Handler<LookAtSessions> for RegistryActor {
     type Result = ();
 
-    fn handle(&mut self, message: LookAtSessions, _: &mut Self::Context) {
+    fn handle(&mut self, message: LookAtSessions, ctx: &mut Self::Context) {
         let snapshot = self.engine.snapshot();
         let sessions = message.sessions.unwrap_or_else(|| snapshot.sessions.keys().cloned().collect());
         for session in &sessions {
             self.watch(&snapshot, session);
-            self.look(session, message.reason);
+            self.look_in_turn(session, message.reason, ctx);
         }
     }
 }
@@ -442,16 +466,16 @@ impl Handler<LookAtSessions> for RegistryActor {
 impl Handler<CentralChanged> for RegistryActor {
     type Result = ();
 
-    fn handle(&mut self, message: CentralChanged, _: &mut Self::Context) {
+    fn handle(&mut self, message: CentralChanged, ctx: &mut Self::Context) {
         let before = self.engine.snapshot();
         self.engine.set_snapshot(message.snapshot);
         let after = self.engine.snapshot();
         for session in after.sessions.keys().filter(|session| !before.sessions.contains_key(*session)) {
-            self.look(session, LookReason::Hint);
+            self.look_in_turn(session, LookReason::Hint, ctx);
         }
         // A folder may have appeared, and its agent may have written, before it was watched.
         for session in self.update_watches() {
-            self.look(&session, LookReason::Hint);
+            self.look_in_turn(&session, LookReason::Hint, ctx);
         }
     }
 }

@@ -308,7 +308,7 @@ impl Relay {
         Ok(self.engine().blocking.run(move || read(&engine)).await??)
     }
 
-    fn engine(&self) -> &Arc<Engine> {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.shared.engine
     }
 }

@@ -7,6 +7,7 @@
 mod accept;
 mod agent_lane;
 mod judge;
+mod life;
 pub mod messages;
 mod notices;
 mod open;
@@ -34,8 +35,10 @@ use crate::model::ids::{AgentGroupId, ChannelType, MessageId, SessionId};
 use crate::model::time::Timestamp;
 use crate::session::accept::WaitingArrivals;
 use crate::session::agent_lane::AgentItem;
+use crate::session::life::LifeStart;
 use crate::session::messages::{
-    Accept, ChannelRestarted, Look, LookReason, ObserveSession, Retire, SessionSnapshot, Settled, Settlement,
+    Accept, ChannelRestarted, Look, LookReason, ObserveSession, Passivate, Retire, SessionSnapshot, Settled,
+    Settlement,
 };
 use crate::session::operate::TaskOperation;
 use crate::session::planning::Actions;
@@ -94,6 +97,8 @@ pub struct SessionActor {
     next_task_due: Option<Timestamp>,
     /// Messages received from the registry in this life.
     received: u64,
+    /// Whether this life has moved a message or a task: its session may soon have more to do.
+    has_worked: bool,
     /// Held while there is something to do.
     busy: Option<ActivityToken>,
     /// Tells the supervisor about this actor's end.
@@ -152,25 +157,26 @@ struct Trouble {
 }
 
 impl SessionActor {
-    /// Starts the actor of a session.
-    pub(crate) fn launch(engine: &Arc<Engine>, session: &SessionId, group: &AgentGroupId) -> LivingSession {
+    /// Starts the actor of a session. It begins where the last one stopped when that one left the session at rest; else
+    /// it opens the session, with `activation` as the right to, or with one that it gets in its turn.
+    pub(crate) fn launch(
+        engine: &Arc<Engine>,
+        session: &SessionId,
+        group: &AgentGroupId,
+        activation: Option<OwnedSemaphorePermit>,
+    ) -> LivingSession {
         let guard = engine.guard(ActorName::Session(session.clone()));
         let incarnation = guard.incarnation();
         let context =
             StepContext { engine: Arc::clone(engine), session: session.clone(), group: group.clone() };
+        let start = LifeStart::of(&context);
         let address: Addr<Self> = SessionActor::create(move |ctx: &mut Context<Self>| {
             ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
             SessionActor {
                 context,
-                store: None,
-                progress: None,
-                todo: Todo {
-                    survey: true,
-                    read: true,
-                    adopting: true,
-                    upkeep: Upkeep::Yes,
-                    ..Todo::default()
-                },
+                store: start.store,
+                progress: start.progress,
+                todo: start.todo,
                 windows: LaneWindows::default(),
                 channels: HashMap::new(),
                 actions: Actions::default(),
@@ -178,17 +184,18 @@ impl SessionActor {
                 accepts: WaitingArrivals::default(),
                 operations: VecDeque::new(),
                 backlog: 0,
-                activation: None,
+                activation,
                 idle_handles: None,
                 step_is_running: false,
                 settled_meanwhile: HashSet::new(),
                 troubles: BTreeMap::new(),
                 upkeep_round: UpkeepRound::default(),
-                resting: None,
+                resting: start.resting,
                 backlog_is_stuck: false,
                 next_scheduled: None,
-                next_task_due: None,
+                next_task_due: start.resting.and_then(|mark| mark.due_at),
                 received: 0,
+                has_worked: false,
                 busy: None,
                 guard,
             }
@@ -266,7 +273,19 @@ impl Handler<Retire> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, _: Retire, ctx: &mut Self::Context) {
+        self.leave_bookmark();
         ctx.stop();
+    }
+}
+
+impl Handler<Passivate> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Passivate, _: &mut Self::Context) {
+        self.has_worked = false;
+        if self.busy.is_none() {
+            self.report_idle();
+        }
     }
 }
 

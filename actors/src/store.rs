@@ -4,6 +4,7 @@ pub mod arrivals;
 pub mod attachments;
 pub mod central;
 pub mod error;
+pub(crate) mod file_system;
 pub mod host_checks;
 pub mod host_lock;
 pub mod inbound;

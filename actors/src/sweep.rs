@@ -1,6 +1,8 @@
 //! The supervisor: hears of every actor's end and brings it back, and sees to it at intervals that no session was
 //! forgotten.
 
+mod rounds;
+
 use crate::channel::ChannelActor;
 use crate::engine::Engine;
 use crate::limits::MAILBOX_CAPACITY;
@@ -8,11 +10,9 @@ use crate::model::ids::SessionId;
 use crate::model::sweep_findings::SweepFindings;
 use crate::model::time::Timestamp;
 use crate::registry::{CentralChanged, LookAtSessions, RegistryActor, SessionEnded};
-use crate::runtime::{AgentSession, Running};
 use crate::session::messages::LookReason;
-use crate::store::central::{CentralSnapshot, ContainerStatus, SessionFacts, SessionStatus};
+use crate::store::central::CentralSnapshot;
 use crate::store::error::StoreError;
-use crate::store::session_dir::SessionFile;
 use crate::supervise::activity::ActivityToken;
 use crate::supervise::exit_guard::{ActorName, Exit, ExitGuard};
 use crate::supervise::restart_policy::{Restart, RestartHistory, RestartPolicy};
@@ -21,17 +21,14 @@ use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult, WrapFuture,
 };
 use serde::Serialize;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::rounds::Round;
+
 /// Pause before another try when the registry could not be told about an end.
 const REGISTRY_RETRY_PAUSE: Duration = Duration::from_millis(20);
-
-/// Into how many portions the looks of a sweep are split.
-const SWEEP_PORTIONS: u32 = 256;
-/// The fewest looks in a portion.
-const SWEEP_PORTION_MIN: usize = 8;
 
 /// Supervises all other actors, and sweeps.
 pub struct SweepActor {
@@ -285,63 +282,6 @@ impl SweepActor {
         }
     }
 
-    /// Looks which session files have changed since they were last read, without opening any. Rounds do not overlap:
-    /// on a slow disk there are fewer of them.
-    fn look_at_folders(&mut self, which: Round, ctx: &mut Context<Self>) {
-        if std::mem::replace(&mut self.is_looking_at_folders, true) {
-            self.sweep_is_due |= which == Round::All;
-            return;
-        }
-        let engine = Arc::clone(&self.engine);
-        let look = async move {
-            let blocking = engine.blocking.clone();
-            let inside = Arc::clone(&engine);
-            let found = blocking.run(move || look_round(&inside, which)).await.unwrap_or_default();
-            if which == Round::All {
-                engine.save_rest_marks().await;
-            }
-            with_silent_agents(&engine, found).await
-        };
-        let looked = look.into_actor(self).map(move |(found, findings), actor, ctx| {
-            actor.is_looking_at_folders = false;
-            if which == Round::All {
-                actor.swept(findings);
-            }
-            match which {
-                Round::Unwatched if found.is_empty() => {}
-                Round::Unwatched => actor.look_at(Some(found), LookReason::Hint),
-                Round::All => actor.sweep_in_portions(found.into(), ctx),
-            }
-            if std::mem::take(&mut actor.sweep_is_due) {
-                actor.look_at_folders(Round::All, ctx);
-            }
-        });
-        ctx.spawn(looked);
-    }
-
-    /// Has the sessions looked at over half of the sweep's interval: thousands of looks at once would be in the way of
-    /// what agents say meanwhile.
-    fn sweep_in_portions(&mut self, sessions: VecDeque<SessionId>, ctx: &mut Context<Self>) {
-        let portion = sessions.len().div_ceil(SWEEP_PORTIONS as usize).max(SWEEP_PORTION_MIN);
-        let pause = self.engine.settings.sweep_interval / 2 / SWEEP_PORTIONS;
-        self.sweep_on(sessions, portion, pause, ctx);
-    }
-
-    fn sweep_on(
-        &mut self,
-        mut sessions: VecDeque<SessionId>,
-        portion: usize,
-        pause: Duration,
-        ctx: &mut Context<Self>,
-    ) {
-        let now: Vec<SessionId> = sessions.drain(..portion.min(sessions.len())).collect();
-        if now.is_empty() {
-            return;
-        }
-        self.look_at(Some(now), LookReason::Sweep);
-        ctx.run_later(pause, move |actor, ctx| actor.sweep_on(sessions, portion, pause, ctx));
-    }
-
     fn swept(&mut self, findings: SweepFindings) {
         let now = self.engine.now();
         self.last_sweep = Some(now);
@@ -369,85 +309,6 @@ enum SessionFate {
     Revived,
     /// It may have none for now.
     KeptAway,
-}
-
-/// Which sessions a look at the folders covers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Round {
-    /// Those whose agents run and whose folders are not watched.
-    Unwatched,
-    /// All.
-    All,
-}
-
-/// What a round has found.
-#[derive(Default)]
-struct Found {
-    /// Sessions whose agents have written.
-    changed: Vec<SessionId>,
-    /// Other sessions that must be looked at.
-    restless: Vec<SessionId>,
-    /// Sessions at rest whose agents, if they run, have been silent for too long.
-    silent: Vec<AgentSession>,
-    /// The same in numbers.
-    findings: SweepFindings,
-}
-
-fn look_round(engine: &Engine, which: Round) -> Found {
-    let snapshot = engine.snapshot();
-    let (now, ceiling) = (engine.now(), engine.settings.heartbeat_ceiling);
-    let mut found = Found::default();
-    let is_active = |facts: &SessionFacts| facts.status == SessionStatus::Active;
-    let active = || snapshot.sessions.values().filter(|facts| is_active(facts)).count();
-    if which == Round::Unwatched && engine.file_marks.watched_count() >= active() {
-        return found;
-    }
-    for facts in snapshot.sessions.values() {
-        let is_active = is_active(facts);
-        let is_running = is_active && facts.container_status != ContainerStatus::Stopped;
-        if which == Round::Unwatched && (!is_running || engine.file_marks.is_watched(&facts.id)) {
-            continue;
-        }
-        let glance = |file| engine.sessions_root.glance(&facts.agent_group_id, &facts.id, file);
-        let outbound = glance(SessionFile::Outbound);
-        found.findings.compared += 1;
-        if engine.file_marks.read(&facts.id).is_none_or(|read| read.file != outbound) {
-            // A closed session that has nothing to say is nobody's business.
-            if is_active || outbound.is_some() {
-                let changed = engine.file_marks.changed(&facts.id, !is_active, outbound);
-                found.findings.unheard.add(changed.why_unheard(now));
-                found.changed.push(facts.id.clone());
-            }
-            continue;
-        }
-        if which == Round::Unwatched || !is_active {
-            continue;
-        }
-        let resting = engine.file_marks.resting(&facts.id);
-        match resting.filter(|mark| mark.inbound == glance(SessionFile::Inbound)) {
-            None => found.restless.push(facts.id.clone()),
-            Some(mark) if mark.heartbeat.is_some_and(|heartbeat| now.since(heartbeat) > ceiling) => {
-                let (session_id, agent_group_id) = (facts.id.clone(), facts.agent_group_id.clone());
-                found.silent.push(AgentSession { session_id, agent_group_id });
-            }
-            Some(_) => {}
-        }
-    }
-    found
-}
-
-/// Adds the sessions whose silent agents run.
-async fn with_silent_agents(engine: &Engine, found: Found) -> (Vec<SessionId>, SweepFindings) {
-    let Found { changed: mut sessions, restless, silent, mut findings } = found;
-    (findings.changed, findings.restless) = (sessions.len() as u64, restless.len() as u64);
-    sessions.extend(restless);
-    for agent in silent {
-        if matches!(engine.runtime.is_running(&agent).await, Running::Yes { .. }) {
-            sessions.push(agent.session_id);
-            findings.silent += 1;
-        }
-    }
-    (sessions, findings)
 }
 
 impl Actor for SweepActor {

@@ -2,6 +2,7 @@
 
 use super::baseline;
 use super::channel::BenchChannel;
+use super::net;
 use super::process;
 use super::read_log::ReadLog;
 use super::report::{Figure, Report, figure, percentile_us, percentiles};
@@ -24,8 +25,8 @@ use tempfile::TempDir;
 const ARRIVAL_DEADLINE: Duration = Duration::from_secs(120);
 /// Of how many sessions one has work when a host starts again.
 const BUSY_EVERY: usize = 100;
-/// How long an idle host is watched.
-const IDLE_WINDOW: Duration = Duration::from_secs(20);
+/// How long an idle host is watched: two of its sweeps are within.
+const IDLE_WINDOW: Duration = Duration::from_secs(120);
 
 /// Why a measurement could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,8 @@ pub enum BenchKind {
     History,
     /// Latency, memory and descriptors of each minute at a steady rate
     Soak,
+    /// Commits in all journal modes, and how many of them only a sweep has found
+    Net,
 }
 
 /// What to measure.
@@ -98,6 +101,7 @@ pub async fn run(bench: &Bench) -> Result<Report, BenchError> {
         BenchKind::Boot => (boot(bench).await?, Vec::new()),
         BenchKind::History => (history(bench).await?, Vec::new()),
         BenchKind::Soak => (soak::soak(bench).await?, Vec::new()),
+        BenchKind::Net => (net::net(bench).await?, Vec::new()),
     };
     let name = match bench.kind {
         BenchKind::Latency => "latency",
@@ -107,6 +111,7 @@ pub async fn run(bench: &Bench) -> Result<Report, BenchError> {
         BenchKind::Boot => "boot",
         BenchKind::History => "history",
         BenchKind::Soak => "soak",
+        BenchKind::Net => "net",
     };
     let parameters = vec![
         figure("sessions", bench.sessions as f64),
@@ -177,6 +182,7 @@ async fn latency(bench: &Bench, history: usize, noisy_messages: usize) -> Result
         rate: bench.rate,
         count: bench.rate as usize * bench.seconds as usize,
         first_number: history,
+        varies_journals: false,
     };
     let world = make_world(bench, &spec)?;
     let channel = Arc::new(BenchChannel::default());
@@ -185,8 +191,11 @@ async fn latency(bench: &Bench, history: usize, noisy_messages: usize) -> Result
     if noisy_messages == 0 {
         relay.settle().await;
     }
+    let cpu_before = process::own_cpu_ns();
     let commits = run_writer(world.path(), &writer).await?;
     let mut figures = percentiles(arrivals(&channel, &commits).await?);
+    let cpu_ns = process::own_cpu_ns().saturating_sub(cpu_before);
+    figures.push(figure("cpu_per_message_us", cpu_ns as f64 / 1000.0 / writer.count.max(1) as f64));
     if noisy_messages == 0 {
         figures.extend(read_latencies(&reads, &commits));
     }
@@ -245,6 +254,7 @@ pub(super) fn writer_process(
         .arg(data_dir)
         .args(["--sessions", &spec.sessions.to_string(), "--rate", &spec.rate.to_string()])
         .args(["--count", &spec.count.to_string(), "--first-number", &spec.first_number.to_string()])
+        .args(spec.varies_journals.then_some("--varies-journals"))
         .stdout(Stdio::piped())
         .spawn()?;
     if let Some(output) = child.stdout.take() {
@@ -314,11 +324,18 @@ async fn noisy(bench: &Bench) -> Result<Figures, BenchError> {
 async fn history(bench: &Bench) -> Result<Vec<Figure>, BenchError> {
     let (without, _) = latency(&Bench { baseline: false, ..bench.clone() }, 0, 0).await?;
     let (with, _) = latency(&Bench { baseline: false, ..bench.clone() }, bench.messages, 0).await?;
-    let p50 = |figures: &[Figure]| figures.first().map_or(f64::NAN, |figure| figure.value);
+    let value = |figures: &[Figure], name: &str| {
+        figures.iter().find(|figure| figure.name == name).map_or(f64::NAN, |figure| figure.value)
+    };
+    let p50 = |figures: &[Figure]| value(figures, "latency_p50_us");
+    let cpu = |figures: &[Figure]| value(figures, "cpu_per_message_us");
     Ok(vec![
         figure("latency_p50_without_us", p50(&without)),
         figure("latency_p50_with_us", p50(&with)),
-        figure("ratio", p50(&with) / p50(&without)),
+        figure("latency_ratio", p50(&with) / p50(&without)),
+        figure("cpu_without_us", cpu(&without)),
+        figure("cpu_with_us", cpu(&with)),
+        figure("cpu_ratio", cpu(&with) / cpu(&without)),
     ])
 }
 

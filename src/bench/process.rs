@@ -12,6 +12,13 @@ pub(super) fn cpu_seconds(proc: &Path) -> Result<f64, BenchError> {
     Ok((ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// Processor time that this process has used so far, in nanoseconds.
+pub(super) fn own_cpu_ns() -> u64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(used.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(used.tv_nsec).unwrap_or(0)
+}
+
 /// Memory in RAM, in MiB.
 pub(super) fn resident_mib(proc: &Path) -> Result<f64, BenchError> {
     let status = std::fs::read_to_string(proc.join("status"))?;

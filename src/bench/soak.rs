@@ -36,6 +36,7 @@ pub(super) async fn soak(bench: &Bench) -> Result<Vec<Figure>, BenchError> {
         rate: bench.rate,
         count: bench.rate as usize * bench.seconds as usize,
         first_number: 0,
+        varies_journals: false,
     };
     let world = make_world(bench, &sessions_only(bench))?;
     let channel = Arc::new(BenchChannel::default());
@@ -66,7 +67,10 @@ pub(super) async fn soak(bench: &Bench) -> Result<Vec<Figure>, BenchError> {
 }
 
 /// Runs the writer's process; its commits come one by one, then how it ended.
-fn write_beside(data_dir: &Path, spec: WriterSpec) -> (Receiver<Commit>, Receiver<Result<(), BenchError>>) {
+pub(super) fn write_beside(
+    data_dir: &Path,
+    spec: WriterSpec,
+) -> (Receiver<Commit>, Receiver<Result<(), BenchError>>) {
     let data_dir: PathBuf = data_dir.to_owned();
     let (tell, commits) = mpsc::channel();
     let (end, ended) = mpsc::channel();
@@ -82,7 +86,7 @@ fn write_beside(data_dir: &Path, spec: WriterSpec) -> (Receiver<Commit>, Receive
 }
 
 /// Matches the commits that are known by now with their acceptance, and forgets both. Says whether more will come.
-async fn collect(
+pub(super) async fn collect(
     channel: &BenchChannel,
     commits: &Receiver<Commit>,
     latencies: &mut Vec<u64>,

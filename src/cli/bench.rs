@@ -16,10 +16,10 @@ pub(super) struct BenchArgs {
     /// Sessions
     #[arg(long, value_name = "N", default_value_t = 1000)]
     sessions: usize,
-    /// Messages in each session (throughput, boot), of history (history), or in the backlog (noisy)
+    /// Messages in each session (throughput, boot, net), of history (history), or in the backlog (noisy)
     #[arg(long, value_name = "N", default_value_t = 10)]
     messages: usize,
-    /// Commits per second (latency, noisy, history)
+    /// Commits per second (latency, noisy, history, soak, net)
     #[arg(long, value_name = "N", default_value_t = 200)]
     rate: u32,
     /// How long commits go on
@@ -48,6 +48,8 @@ pub(super) struct BenchWriterArgs {
     count: usize,
     #[arg(long)]
     first_number: usize,
+    #[arg(long)]
+    varies_journals: bool,
 }
 
 /// Measures and prints.
@@ -74,6 +76,7 @@ pub(super) fn run_writer(args: &BenchWriterArgs) -> Result<Exit, Failure> {
         rate: args.rate,
         count: args.count,
         first_number: args.first_number,
+        varies_journals: args.varies_journals,
     };
     writer::run(&args.data, &spec).map_err(|error| Failure::Failed(format!("bench writer: {error}")))?;
     Ok(Exit::Done)

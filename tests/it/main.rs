@@ -20,6 +20,7 @@ mod ledger;
 mod model_based;
 mod operating;
 mod parts;
+mod passivation;
 mod pauses;
 mod questions;
 mod reconcile;

@@ -95,6 +95,11 @@ impl Directory {
         sessions.iter().map(|(id, living)| (id.clone(), living.clone())).collect()
     }
 
+    /// The sessions that have a living actor.
+    pub fn session_ids(&self) -> Vec<SessionId> {
+        self.sessions.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
     /// How many session actors live.
     pub fn session_count(&self) -> usize {
         self.sessions.read().unwrap_or_else(PoisonError::into_inner).len()

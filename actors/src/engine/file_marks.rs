@@ -4,7 +4,7 @@
 use crate::model::ids::SessionId;
 use crate::model::sweep_findings::ChangedSession;
 use crate::model::time::Timestamp;
-use crate::store::ledger::RestMark;
+use crate::store::ledger::{RestMark, SessionCursor};
 use crate::store::session_dir::FileIdentity;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -32,14 +32,30 @@ impl ReadMark {
     }
 }
 
+/// Where an actor stopped that left its session at rest: what the next one need not ask the ledger and the files for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bookmark {
+    /// How far the session has been read.
+    pub progress: SessionCursor,
+    /// How its files were.
+    pub resting: RestMark,
+    /// Whether nothing in its inbox asked for upkeep.
+    pub inbox_is_quiet: bool,
+}
+
 #[derive(Debug, Default)]
 struct Marks {
     /// `outbound.db` before it was last read to its end.
     read: Option<ReadMark>,
     /// Present while the session rests.
     resting: Option<RestMark>,
+    /// How far the actor had read that left the session at rest, and whether nothing in the inbox asked for upkeep. Present
+    /// while there is no actor.
+    left_at: Option<(SessionCursor, bool)>,
     /// Whether the ledger does not know that mark yet.
     is_unsaved: bool,
+    /// Whether everything was read that anybody has told of.
+    is_idle: bool,
 }
 
 impl FileMarks {
@@ -47,7 +63,7 @@ impl FileMarks {
     pub fn new(resting: impl IntoIterator<Item = (SessionId, RestMark)>) -> Self {
         let marks = resting.into_iter().map(|(session, mark)| {
             let read = ReadMark { file: mark.outbound, is_firm: true };
-            (session, Marks { read: Some(read), resting: Some(mark), is_unsaved: false })
+            (session, Marks { read: Some(read), resting: Some(mark), is_idle: true, ..Marks::default() })
         });
         Self { marks: Mutex::new(marks.collect()), watched: Mutex::default() }
     }
@@ -62,17 +78,46 @@ impl FileMarks {
         lock(&self.marks).get(session)?.read
     }
 
-    /// The session rests, or does not any more.
-    pub fn set_resting(&self, session: &SessionId, resting: Option<RestMark>) {
+    /// The session is being worked on.
+    pub fn set_busy(&self, session: &SessionId) {
+        let mut all = lock(&self.marks);
+        let marks = all.entry(session.clone()).or_default();
+        (marks.is_idle, marks.resting) = (false, None);
+    }
+
+    /// The session is not worked on any more. `resting` is how its files are when it rests; `has_read_all`, whether
+    /// everything was read that anybody has told of.
+    pub fn set_idle(&self, session: &SessionId, resting: Option<RestMark>, has_read_all: bool) {
         let mut all = lock(&self.marks);
         let marks = all.entry(session.clone()).or_default();
         marks.is_unsaved |= resting.is_some() && marks.resting != resting;
-        marks.resting = resting;
+        (marks.is_idle, marks.resting) = (has_read_all, resting);
     }
 
     /// How the session's files were when it came to rest; `None` when it did not.
     pub fn resting(&self, session: &SessionId) -> Option<RestMark> {
         lock(&self.marks).get(session)?.resting
+    }
+
+    /// Keeps where the actor of a session at rest stops. Whatever happens to the session without an actor is told to
+    /// the next one by the look that starts it.
+    pub fn leave_bookmark(&self, session: &SessionId, progress: SessionCursor, inbox_is_quiet: bool) {
+        if let Some(marks) = lock(&self.marks).get_mut(session) {
+            marks.left_at = Some((progress, inbox_is_quiet));
+        }
+    }
+
+    /// Whether the next actor of the session begins where the last one stopped.
+    pub fn has_bookmark(&self, session: &SessionId) -> bool {
+        lock(&self.marks).get(session).is_some_and(|marks| marks.left_at.is_some() && marks.resting.is_some())
+    }
+
+    /// Takes the bookmark: an actor that dies leaves none, and the next one asks the ledger.
+    pub fn take_bookmark(&self, session: &SessionId) -> Option<Bookmark> {
+        let mut all = lock(&self.marks);
+        let marks = all.get_mut(session)?;
+        let (progress, inbox_is_quiet) = marks.left_at.take()?;
+        Some(Bookmark { progress, resting: marks.resting?, inbox_is_quiet })
     }
 
     /// At most `limit` marks that the ledger does not know; they count as saved from now on.
@@ -123,7 +168,7 @@ impl FileMarks {
         ChangedSession {
             is_closed,
             is_watched: self.is_watched(session),
-            is_resting: self.resting(session).is_some(),
+            is_idle: lock(&self.marks).get(session).is_some_and(|marks| marks.is_idle),
             written: outbound.map(|found| Timestamp::from_ms(found.modified_ns.div_euclid(1_000_000))),
         }
     }

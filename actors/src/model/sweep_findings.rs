@@ -10,7 +10,7 @@ const EVENT_DELAY_MAX: Duration = Duration::from_secs(1);
 /// Why a sweep is the first to find what an agent has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unheard {
-    /// The folder is watched and the session rested, but no event told of the change.
+    /// The folder is watched and nobody works on the session, but no event told of the change.
     EventMissed,
     /// The folder cannot be watched, or nobody does yet; a session whose agent does not run is not polled either.
     NotWatched,
@@ -27,8 +27,8 @@ pub struct ChangedSession {
     pub is_closed: bool,
     /// Whether its folder is watched.
     pub is_watched: bool,
-    /// Whether it had nothing to do before the change.
-    pub is_resting: bool,
+    /// Whether nobody works on it, and everything was read that anybody has told of.
+    pub is_idle: bool,
     /// When the file was written last.
     pub written: Option<Timestamp>,
 }
@@ -40,7 +40,7 @@ impl ChangedSession {
         match self {
             Self { is_closed: true, .. } => Unheard::Closed,
             Self { is_watched: false, .. } => Unheard::NotWatched,
-            Self { is_resting: true, .. } if is_old => Unheard::EventMissed,
+            Self { is_idle: true, .. } if is_old => Unheard::EventMissed,
             _ => Unheard::Expected,
         }
     }
@@ -93,21 +93,21 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_ms(1_800_000_000_000);
 
     #[test]
-    fn only_an_old_change_of_a_watched_session_at_rest_is_a_missed_event() {
-        let rested = ChangedSession {
+    fn only_an_old_change_of_a_watched_session_that_nobody_works_on_is_a_missed_event() {
+        let idle = ChangedSession {
             is_closed: false,
             is_watched: true,
-            is_resting: true,
+            is_idle: true,
             written: Some(NOW.minus(Duration::from_millis(1_001))),
         };
-        assert_eq!(rested.why_unheard(NOW), Unheard::EventMissed);
+        assert_eq!(idle.why_unheard(NOW), Unheard::EventMissed);
         let expected = [
-            ChangedSession { written: Some(NOW.minus(EVENT_DELAY_MAX)), ..rested },
-            ChangedSession { written: None, ..rested },
-            ChangedSession { is_resting: false, ..rested },
+            ChangedSession { written: Some(NOW.minus(EVENT_DELAY_MAX)), ..idle },
+            ChangedSession { written: None, ..idle },
+            ChangedSession { is_idle: false, ..idle },
         ];
         assert!(expected.iter().all(|session| session.why_unheard(NOW) == Unheard::Expected));
-        let unwatched = ChangedSession { is_watched: false, ..rested };
+        let unwatched = ChangedSession { is_watched: false, ..idle };
         assert_eq!(unwatched.why_unheard(NOW), Unheard::NotWatched);
         let closed = ChangedSession { is_closed: true, ..unwatched };
         assert_eq!(closed.why_unheard(NOW), Unheard::Closed);

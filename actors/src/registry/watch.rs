@@ -1,18 +1,21 @@
 //! Watches session folders with one inotify instance.
 //!
 //! In DELETE journal mode the unlink of `outbound.db-journal` is the commit; TRUNCATE and PERSIST modes end a
-//! commit by closing or truncating it. An event is only a hint: a missed one is found by the sweep.
+//! commit by truncating or clearing it and closing it. An event is only a hint: a missed one is found by the sweep.
 
 use crate::engine::Engine;
-use crate::limits::OVERFLOW_RESCAN_INTERVAL;
 use crate::model::ids::{AgentGroupId, SessionId};
 use crate::settings;
 use crate::store::central::{CentralSnapshot, SessionStatus};
-use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
+use crate::store::session_dir::COMMIT_EVENTS;
+use inotify::{Inotify, WatchDescriptor, WatchMask, Watches};
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+
+mod reader;
+
+use self::reader::EventReader;
 
 type Watched = Arc<Mutex<HashMap<WatchDescriptor, SessionId>>>;
 
@@ -51,7 +54,8 @@ impl Watcher {
         let watches = inotify.watches();
         let thread = std::thread::Builder::new().name("nanorelay-watch".to_owned());
         let (engine_inside, watched_inside) = (Arc::downgrade(engine), Arc::clone(&watched));
-        let spawned = thread.spawn(move || read_events(inotify, &stopped, &engine_inside, &watched_inside));
+        let reader = EventReader::new(engine_inside, watched_inside);
+        let spawned = thread.spawn(move || reader.run(inotify, &stopped));
         if let Err(error) = spawned {
             slog::warn!(engine.logger, "session folders are polled, not watched"; "error" => %error);
             return None;
@@ -84,8 +88,7 @@ impl Watcher {
         }
         // The former folder of that name, if there was one.
         self.forget(&engine, session);
-        let mask = WatchMask::DELETE | WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO;
-        match directory.watch(&mut self.watches, mask | WatchMask::MOVE_SELF) {
+        match directory.watch(&mut self.watches, COMMIT_EVENTS | WatchMask::MOVE_SELF) {
             Ok(descriptor) => {
                 let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
                 watched.insert(descriptor.clone(), session.clone());
@@ -126,107 +129,5 @@ impl Watcher {
             .filter(|facts| self.watch(&facts.agent_group_id, &facts.id))
             .map(|facts| facts.id.clone())
             .collect()
-    }
-}
-
-/// Reads events until the other end of `stopped` is closed.
-fn read_events(mut inotify: Inotify, stopped: &OwnedFd, engine: &Weak<Engine>, watched: &Watched) {
-    let mut buffer = vec![0_u8; 64 * 1024];
-    let mut rescan = Rescan::default();
-    loop {
-        match wait_for(&inotify, stopped, rescan.wait()) {
-            Ok(Woken::Events) => {}
-            Ok(Woken::InTime) => {
-                let Some(engine) = engine.upgrade() else { return };
-                rescan.run_if_due(&engine);
-                continue;
-            }
-            Ok(Woken::Stopped) | Err(_) => return,
-        }
-        let Ok(events) = inotify.read_events(&mut buffer) else { continue };
-        let Some(engine) = engine.upgrade() else { return };
-        for event in events {
-            if event.mask.contains(EventMask::Q_OVERFLOW) {
-                rescan.is_wanted = true;
-                continue;
-            }
-            if event.mask.intersects(EventMask::IGNORED | EventMask::MOVE_SELF) {
-                // Another folder may stand there now: the session is polled until that one is watched.
-                let session = watched.lock().unwrap_or_else(PoisonError::into_inner).remove(&event.wd);
-                if let Some(session) = session {
-                    engine.file_marks.set_watched(&session, false);
-                    engine.hint(&session);
-                }
-                continue;
-            }
-            let tells_of_a_commit =
-                event.name.is_some_and(|name| name == "outbound.db-journal" || name == "outbound.db");
-            if !tells_of_a_commit {
-                continue;
-            }
-            let session = watched.lock().unwrap_or_else(PoisonError::into_inner).get(&event.wd).cloned();
-            if let Some(session) = session {
-                engine.hint(&session);
-            }
-        }
-        rescan.run_if_due(&engine);
-    }
-}
-
-/// The looks at all sessions after events were lost. One agent can make the queue overflow as often as it likes; it
-/// must not keep the host busy with all the others.
-#[derive(Default)]
-struct Rescan {
-    is_wanted: bool,
-    last: Option<Instant>,
-}
-
-impl Rescan {
-    /// How long until a wanted one may run.
-    fn wait(&self) -> Option<Duration> {
-        let elapsed = self.last.map_or(OVERFLOW_RESCAN_INTERVAL, |last| last.elapsed());
-        self.is_wanted.then(|| OVERFLOW_RESCAN_INTERVAL.saturating_sub(elapsed))
-    }
-
-    fn run_if_due(&mut self, engine: &Engine) {
-        if self.wait().is_none_or(|wait| !wait.is_zero()) {
-            return;
-        }
-        *self = Self { is_wanted: false, last: Some(Instant::now()) };
-        engine.statistics.conditions.count_watch_overflow();
-        slog::warn!(engine.logger, "file events were lost, looking at every session");
-        for session in engine.snapshot().sessions.keys() {
-            engine.hint(session);
-        }
-    }
-}
-
-/// Why the wait ended.
-enum Woken {
-    Events,
-    InTime,
-    Stopped,
-}
-
-/// Waits for events, for at most `timeout`, and until the watcher is gone.
-fn wait_for(inotify: &Inotify, stopped: &OwnedFd, timeout: Option<Duration>) -> rustix::io::Result<Woken> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    // A millisecond more, so that the time is over when it ends.
-    let timeout = timeout.and_then(|wait| Timespec::try_from(wait + Duration::from_millis(1)).ok());
-    loop {
-        let mut descriptors = [
-            PollFd::from_borrowed_fd(inotify.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(stopped.as_fd(), PollFlags::IN),
-        ];
-        let ready = match poll(&mut descriptors, timeout.as_ref()) {
-            Ok(ready) => ready,
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(error) => return Err(error),
-        };
-        return Ok(match ready {
-            0 => Woken::InTime,
-            _ if descriptors[1].revents().is_empty() => Woken::Events,
-            _ => Woken::Stopped,
-        });
     }
 }

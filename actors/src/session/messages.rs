@@ -99,6 +99,11 @@ pub(crate) enum AcceptError {
 #[rtype(result = "()")]
 pub(crate) struct Retire;
 
+/// From the supervisor: the session rests; its actor may go though it has worked a while ago.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Passivate;
+
 /// From a send: the ledger has news about a message that this session handed to a channel.
 #[derive(Message)]
 #[rtype(result = "()")]

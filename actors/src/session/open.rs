@@ -10,7 +10,7 @@ use crate::store::inbound::{self, ProjectedStatus};
 use crate::store::lease::SessionLease;
 use crate::store::ledger::{ImportedDelivery, InboxFiles, SessionCursor};
 use crate::store::outbound::{self, Cursor};
-use crate::store::session_store::{SessionPlace, SessionStore};
+use crate::store::session_store::SessionStore;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,17 +38,19 @@ pub(super) struct OpenedSession {
 pub(super) async fn open(
     context: &StepContext,
     store: &mut Option<OwnedStore>,
+    activation: Option<OwnedSemaphorePermit>,
 ) -> Result<OpenedSession, StepError> {
     // A former try may have come as far as holding the lease.
     *store = None;
-    // The semaphore is never closed.
-    let activation = Arc::clone(&context.engine.permits.activation).acquire_owned().await.ok();
+    let activation = match activation {
+        Some(activation) => Some(activation),
+        // The semaphore is never closed.
+        None => Arc::clone(&context.engine.permits.activation).acquire_owned().await.ok(),
+    };
     let lease = wait_for_lease(context).await;
     let opener = context.clone();
     let opened = context.engine.blocking.run(move || {
-        let root = Arc::clone(&opener.engine.sessions_root);
-        let place = SessionPlace { root, group: opener.group, session: opener.session };
-        let mut store = Box::new(SessionStore::new(place, lease));
+        let mut store = Box::new(SessionStore::new(opener.place(), lease));
         store.directory()?;
         Ok::<_, StoreError>(store)
     });

@@ -112,7 +112,11 @@ impl SessionActor {
     fn start(&mut self, step: StepKind, ctx: &mut Context<Self>) {
         match step {
             StepKind::Open => {
-                self.run(step, ctx, async |context, store| open::open(context, store).await, Self::opened)
+                let activation = self.activation.take();
+                let open = async move |context: &StepContext, store: &mut Option<OwnedStore>| {
+                    open::open(context, store, activation).await
+                };
+                self.run(step, ctx, open, Self::opened);
             }
             StepKind::Survey => {
                 self.todo.survey = false;
@@ -232,6 +236,7 @@ impl SessionActor {
             self.todo.adopting = false;
             self.engine().file_marks.set_read(&self.context.session, report.outbound);
         }
+        self.has_worked |= !report.rows.is_empty();
         if report.inbox_is_quiet && self.todo.upkeep == Upkeep::UnlessQuiet {
             self.todo.upkeep = Upkeep::No;
         }
@@ -269,6 +274,7 @@ impl SessionActor {
     }
 
     fn written(&mut self, report: WriteReport, ctx: &mut Context<Self>) {
+        self.has_worked = true;
         for message in &report.settled_actions {
             self.actions.settled(message);
             self.message_settled(&outbox::system_lane_key(), message);
@@ -348,12 +354,13 @@ impl SessionActor {
     fn update_busy(&mut self) {
         match (self.is_busy(), self.busy.is_some()) {
             (true, false) => {
-                self.engine().file_marks.set_resting(&self.context.session, None);
+                self.engine().file_marks.set_busy(&self.context.session);
                 self.busy = Some(self.engine().activity.token());
             }
             (false, true) => {
                 self.busy = None;
-                self.engine().file_marks.set_resting(&self.context.session, self.resting());
+                let has_read_all = !self.todo.read && self.troubles.is_empty();
+                self.engine().file_marks.set_idle(&self.context.session, self.resting(), has_read_all);
                 self.report_idle();
             }
             _ => {}
@@ -366,7 +373,7 @@ impl SessionActor {
 
     /// How the files are in which nothing is to be done; `None` when something is, or when a change of them might not
     /// show. Then the next sweep looks again.
-    fn resting(&self) -> Option<RestMark> {
+    pub(super) fn resting(&self) -> Option<RestMark> {
         let resting = self.resting.filter(|_| self.has_nothing_left())?;
         let read = self.engine().file_marks.read(&self.context.session).filter(|read| read.is_firm)?;
         // Own outcomes may have changed the file since.
@@ -386,6 +393,7 @@ impl SessionActor {
                 session_id: self.context.session.clone(),
                 incarnation: self.guard.incarnation(),
                 received: self.received,
+                may_go: !self.has_worked && self.resting().is_some(),
             });
         }
     }

@@ -7,6 +7,7 @@
 use crate::model::ids::{AgentGroupId, SessionId};
 use crate::model::time::Timestamp;
 use crate::store::error::StoreError;
+use crate::store::file_system::shared_kind;
 use inotify::{WatchDescriptor, WatchMask, Watches};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
@@ -27,21 +28,9 @@ pub(super) const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
 
-/// Magic numbers of file systems that others change as well, from `linux/magic.h` and the file systems' own headers:
-/// NFS, SMB (two), SMB 2, 9p, FUSE and virtiofs, Ceph, AFS, OCFS2, GFS2, VirtualBox.
-const SHARED_FILE_SYSTEMS: [i64; 11] = [
-    0x6969,
-    0x517B,
-    0xFF53_4D42,
-    0xFE53_4D42,
-    0x0102_1997,
-    0x6573_5546,
-    0x00C3_6400,
-    0x5346_414F,
-    0x7461_636F,
-    0x0116_1970,
-    0x786F_4256,
-];
+/// What tells of a commit in a folder: the end of a journal, in whichever way, and a file put in place of another.
+pub const COMMIT_EVENTS: WatchMask =
+    WatchMask::DELETE.union(WatchMask::CLOSE_WRITE).union(WatchMask::MOVED_TO);
 
 /// The longest step of a file system's clock: FAT has two seconds.
 const FILE_TIME_STEP_MAX: Duration = Duration::from_secs(2);
@@ -258,7 +247,12 @@ impl SessionDir {
     /// Whether the kernel hears of all changes in this folder. What another machine does on a shared file system, or
     /// the host of a virtual one, it does not.
     pub fn tells_of_changes(&self) -> bool {
-        fs::fstatfs(&self.folder).is_ok_and(|found| !SHARED_FILE_SYSTEMS.contains(&found.f_type))
+        self.shared_file_system().is_none()
+    }
+
+    /// The kind of file system the folder is on, when others change it as well; one that does not say is not trusted.
+    pub fn shared_file_system(&self) -> Option<&'static str> {
+        fs::fstatfs(&self.folder).map_or(Some("unknown"), |found| shared_kind(found.f_type))
     }
 
     /// Watches this very folder, whatever its name is now. A watch tells that something happened and opens nothing.
