@@ -134,8 +134,7 @@ fn look_round(engine: &Engine, which: Round) -> Found {
     let (now, ceiling) = (engine.now(), engine.settings.heartbeat_ceiling);
     let mut found = Found::default();
     let is_active = |facts: &SessionFacts| facts.status == SessionStatus::Active;
-    let active = || snapshot.sessions.values().filter(|facts| is_active(facts)).count();
-    if which == Round::Unwatched && engine.file_marks.watched_count() >= active() {
+    if which == Round::Unwatched && engine.file_marks.watched_count() >= snapshot.active_sessions {
         return found;
     }
     for facts in snapshot.sessions.values() {

@@ -84,6 +84,8 @@ pub struct CentralSnapshot {
     pub version: i64,
     /// All sessions.
     pub sessions: HashMap<SessionId, SessionFacts>,
+    /// How many of them are in use.
+    pub active_sessions: usize,
     /// All agent groups.
     pub groups: HashMap<AgentGroupId, GroupFacts>,
     /// Rows that cannot be used: what they are, and why.
@@ -246,9 +248,11 @@ impl Reader {
         }))
     }
 
+    /// Of each group, and how many sessions are in use.
     fn newest_sessions(&mut self) {
-        let CentralSnapshot { sessions, groups, .. } = &mut self.snapshot;
+        let CentralSnapshot { sessions, groups, active_sessions, .. } = &mut self.snapshot;
         for session in sessions.values().filter(|session| session.status == SessionStatus::Active) {
+            *active_sessions += 1;
             let Some(group) = groups.get_mut(&session.agent_group_id) else {
                 continue;
             };
