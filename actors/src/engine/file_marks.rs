@@ -107,11 +107,6 @@ impl FileMarks {
         }
     }
 
-    /// Whether the next actor of the session begins where the last one stopped.
-    pub fn has_bookmark(&self, session: &SessionId) -> bool {
-        lock(&self.marks).get(session).is_some_and(|marks| marks.left_at.is_some() && marks.resting.is_some())
-    }
-
     /// Takes the bookmark: an actor that dies leaves none, and the next one asks the ledger.
     pub fn take_bookmark(&self, session: &SessionId) -> Option<Bookmark> {
         let mut all = lock(&self.marks);

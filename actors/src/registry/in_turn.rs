@@ -5,7 +5,7 @@ use crate::model::ids::SessionId;
 use crate::session::messages::LookReason;
 use crate::supervise::activity::ActivityToken;
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -13,6 +13,8 @@ use tokio::sync::OwnedSemaphorePermit;
 #[derive(Debug, Default)]
 pub(super) struct InTurn {
     waiting: VecDeque<(SessionId, LookReason, ActivityToken)>,
+    /// The same: nobody waits twice for the same, however often a sweep finds a session before its turn has come.
+    is_waiting: HashSet<(SessionId, LookReason)>,
     /// Whether somebody waits for the next turn.
     is_waiting_for_permit: bool,
 }
@@ -23,17 +25,16 @@ pub(super) struct InTurn {
 pub(super) struct OpenInTurn;
 
 impl RegistryActor {
-    /// Looks at a session: now when that is cheap, else when it may be opened.
+    /// Looks at a session: now when it has an actor, else when it may be opened.
     pub(super) fn look_in_turn(&mut self, session: &SessionId, reason: LookReason, ctx: &mut Context<Self>) {
         let token = self.engine.activity.token();
-        let is_cheap = self.engine.directory.session(session).is_some()
-            || self.entries.contains_key(session)
-            || self.engine.file_marks.has_bookmark(session);
-        if is_cheap {
+        if self.engine.directory.session(session).is_some() || self.entries.contains_key(session) {
             return self.forward(session, Forward::Look(reason, token));
         }
-        self.in_turn.waiting.push_back((session.clone(), reason, token));
-        self.open_in_turn(ctx);
+        if self.in_turn.is_waiting.insert((session.clone(), reason)) {
+            self.in_turn.waiting.push_back((session.clone(), reason, token));
+            self.open_in_turn(ctx);
+        }
     }
 
     fn open_in_turn(&mut self, ctx: &mut Context<Self>) {
@@ -49,6 +50,7 @@ impl RegistryActor {
         if let Some((session, reason, token)) = self.in_turn.waiting.pop_front() {
             // One that was opened meanwhile drops the permit.
             self.forward_with(&session, Forward::Look(reason, token), Some(permit));
+            self.in_turn.is_waiting.remove(&(session, reason));
         }
     }
 

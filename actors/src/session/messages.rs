@@ -22,7 +22,7 @@ pub(crate) struct Look {
 }
 
 /// Why to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum LookReason {
     /// The agent may have written.
     Hint,

@@ -30,8 +30,8 @@ pub(super) enum Round {
 
 /// What a sweep does about a session.
 enum Turn {
-    /// Its actor looks at everything.
-    Look(SessionId),
+    /// Its actor looks at everything, unless the session did not rest when it was found and does now: then it has looked.
+    Look { session: SessionId, was_resting: bool },
     /// It rests: its actor may go.
     Passivate(SessionId),
 }
@@ -89,8 +89,12 @@ impl SweepActor {
     fn sweep_in_portions(&mut self, sessions: Vec<SessionId>, ctx: &mut Context<Self>) {
         let living = self.engine.directory.session_ids();
         let at_rest = living.into_iter().filter(|session| self.engine.file_marks.resting(session).is_some());
+        let look = |session: SessionId| {
+            let was_resting = self.engine.file_marks.resting(&session).is_some();
+            Turn::Look { session, was_resting }
+        };
         let turns: VecDeque<Turn> =
-            sessions.into_iter().map(Turn::Look).chain(at_rest.map(Turn::Passivate)).collect();
+            sessions.into_iter().map(look).chain(at_rest.map(Turn::Passivate)).collect();
         let portion = turns.len().div_ceil(SWEEP_PORTIONS as usize).max(SWEEP_PORTION_MIN);
         let pause = self.engine.settings.sweep_interval / 2 / SWEEP_PORTIONS;
         self.sweep_on(turns, portion, pause, ctx);
@@ -109,7 +113,11 @@ impl SweepActor {
         let mut looks = Vec::new();
         for turn in turns.drain(..portion.min(turns.len())) {
             match turn {
-                Turn::Look(session) => looks.push(session),
+                Turn::Look { session, was_resting } => {
+                    if was_resting || self.engine.file_marks.resting(&session).is_none() {
+                        looks.push(session);
+                    }
+                }
                 Turn::Passivate(session) => self.passivate(&session),
             }
         }
