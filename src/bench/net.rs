@@ -9,7 +9,7 @@ use super::soak::{collect, write_beside};
 use super::world;
 use super::writer::WriterSpec;
 use nanorelay_actors::relay::Relay;
-use nanorelay_actors::settings::{ChannelSettings, Settings};
+use nanorelay_actors::settings::Settings;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub(super) async fn net(bench: &Bench) -> Result<Vec<Figure>, BenchError> {
     let channel = Arc::new(BenchChannel::default());
     let settings = Settings { sweep_interval: SWEEP_INTERVAL, ..Settings::default() };
     let builder = Relay::builder(world.path()).settings(settings);
-    let builder = builder.channel(world::CHANNEL_TYPE, channel.clone(), ChannelSettings::default());
+    let builder = builder.channel(world::CHANNEL_TYPE, channel.clone());
     let relay = builder.start().await?;
     relay.settle().await;
     let (commits, failed) = write_beside(world.path(), writer);

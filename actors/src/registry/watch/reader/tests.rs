@@ -1,7 +1,7 @@
 use super::*;
 use crate::channel::adapter::Channel;
 use crate::relay::Relay;
-use crate::settings::{ChannelSettings, Settings, Watch};
+use crate::settings::{Settings, Watch};
 use crate::testing::{DataDir, MockChannel, SessionSpec};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ async fn deaf_relay(data: &DataDir, channel: &Arc<MockChannel>) -> Relay {
         Settings { watch: Watch::Poll, poll_interval: NEVER, sweep_interval: NEVER, ..Settings::default() };
     let channel: Arc<dyn Channel> = channel.clone();
     let builder = Relay::builder(data.path()).settings(settings);
-    builder.channel("slack", channel, ChannelSettings::default()).start().await.unwrap()
+    builder.channel("slack", channel).start().await.unwrap()
 }
 
 fn overflow(reader: &mut EventReader, engine: &Engine) {
