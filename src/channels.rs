@@ -1,18 +1,19 @@
-//! The channels that come with the program: console, jsonl and webhook.
+//! The channels that come with the program: console, jsonl, webhook and web.
 
 pub mod console;
 pub mod jsonl;
+pub mod web;
 pub mod webhook;
 
 mod appender;
 mod payload;
 pub mod plain_text;
 
-use crate::config::{ChannelEntry, ChannelKind};
+use crate::config::{ChannelEntry, ChannelKind, Config};
 use nanorelay_actors::channel::adapter::Channel;
 use nanorelay_actors::clock::SharedClock;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Why a configured channel cannot be made.
@@ -35,6 +36,14 @@ pub enum ChannelError {
         name: String,
         /// In words.
         reason: String,
+    },
+    /// The file with the chats of the browser cannot be used.
+    #[error("channel {name}: {source}")]
+    WebChats {
+        /// The channel's name.
+        name: String,
+        /// The error.
+        source: web::ChatsError,
     },
     /// A thread could not be started.
     #[error("channel {name}: cannot start its thread: {source}")]
@@ -64,15 +73,25 @@ pub struct BuiltChannel {
     pub adapter: Arc<dyn Channel>,
 }
 
-/// Makes the adapter of each configured channel. All console channels share one writer.
+/// All configured channels.
+pub struct BuiltChannels {
+    /// Each with its adapter.
+    pub channels: Vec<BuiltChannel>,
+    /// The chats of the browser, when a channel writes into them.
+    pub web_chats: Option<web::WebChats>,
+}
+
+/// Makes the adapter of each configured channel. All console channels share one writer, all web channels one file.
 pub fn build(
-    entries: &[ChannelEntry],
+    data_dir: &Path,
+    config: &Config,
     console: ConsoleOutput,
     clock: &SharedClock,
-) -> Result<Vec<BuiltChannel>, ChannelError> {
+) -> Result<BuiltChannels, ChannelError> {
     let mut shared_console: Option<Arc<console::ConsoleChannel>> = None;
-    let mut made = Vec::with_capacity(entries.len());
-    for entry in entries {
+    let mut web_chats: Option<web::WebChats> = None;
+    let mut channels = Vec::with_capacity(config.channels.len());
+    for entry in &config.channels {
         let name = || entry.name.clone();
         let adapter: Arc<dyn Channel> = match &entry.kind {
             ChannelKind::Console => {
@@ -90,12 +109,20 @@ pub fn build(
                 jsonl::JsonlChannel::open(path, *fsync, Arc::clone(clock))
                     .map_err(|source| ChannelError::File { name: name(), path: path.clone(), source })?,
             ),
-            ChannelKind::Webhook(config) => Arc::new(
-                webhook::WebhookChannel::new(config, Arc::clone(clock))
+            ChannelKind::Webhook(webhook) => Arc::new(
+                webhook::WebhookChannel::new(webhook, Arc::clone(clock))
                     .map_err(|problem| ChannelError::Webhook { name: name(), reason: problem.to_string() })?,
             ),
+            ChannelKind::Web => {
+                let chats = match web_chats.take() {
+                    Some(chats) => chats,
+                    None => web::WebChats::open(data_dir, &config.web_chat, Arc::clone(clock))
+                        .map_err(|source| ChannelError::WebChats { name: name(), source })?,
+                };
+                web_chats.insert(chats).channel()
+            }
         };
-        made.push(BuiltChannel { entry: entry.clone(), adapter });
+        channels.push(BuiltChannel { entry: entry.clone(), adapter });
     }
-    Ok(made)
+    Ok(BuiltChannels { channels, web_chats })
 }

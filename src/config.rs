@@ -17,6 +17,7 @@ pub use runtime::RuntimeConfig;
 pub use sections::{LogConfig, LogFormat, LogLevel};
 pub use server::ServerConfig;
 
+use crate::channels::web::WebChatSettings;
 use layers::Layers;
 use nanorelay_actors::settings::Settings;
 use sections::Sections;
@@ -46,6 +47,8 @@ pub struct Config {
     pub runtime: RuntimeConfig,
     /// Where the control plane is served.
     pub server: ServerConfig,
+    /// What is kept of the chats in the browser.
+    pub web_chat: WebChatSettings,
     /// Logging.
     pub log: LogConfig,
     /// How long sends in flight may take to end at shutdown.
@@ -143,6 +146,7 @@ impl ConfigSources {
                 channels,
                 runtime,
                 server: sections.server.settings(self),
+                web_chat: sections.web_chat.settings(),
                 log: sections.log,
                 shutdown_deadline: sections.shutdown.deadline,
                 file,

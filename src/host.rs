@@ -2,6 +2,7 @@
 //! program too.
 
 use crate::agents::docker;
+use crate::channels::web::WebChats;
 use crate::channels::{self, ChannelError, ConsoleOutput};
 use crate::config::{Config, RuntimeConfig};
 use nanorelay_actors::clock::SharedClock;
@@ -30,6 +31,14 @@ pub fn runtime(config: &Config) -> io::Result<Option<Arc<dyn AgentRuntime>>> {
     }
 }
 
+/// What a configuration makes of a host that is not started yet.
+pub struct PreparedHost {
+    /// The relay's builder, with all settings and channels.
+    pub builder: RelayBuilder,
+    /// The chats of the browser, when a channel of kind `web` is configured.
+    pub web_chats: Option<WebChats>,
+}
+
 /// A builder with the settings and all channels of the configuration; start it inside an actix system.
 pub fn builder(
     data_dir: &Path,
@@ -38,13 +47,25 @@ pub fn builder(
     clock: SharedClock,
     logger: Logger,
 ) -> Result<RelayBuilder, ChannelError> {
+    prepare(data_dir, config, console, clock, logger).map(|prepared| prepared.builder)
+}
+
+/// The same, with what the control plane needs besides.
+pub fn prepare(
+    data_dir: &Path,
+    config: &Config,
+    console: ConsoleOutput,
+    clock: SharedClock,
+    logger: Logger,
+) -> Result<PreparedHost, ChannelError> {
     let mut builder = Relay::builder(data_dir).settings(config.settings.clone());
-    for channel in channels::build(&config.channels, console, &clock)? {
+    let built = channels::build(data_dir, config, console, &clock)?;
+    for channel in built.channels {
         let settings = channel.entry.settings.clone();
         builder = match channel.entry.is_fallback() {
             true => builder.fallback_channel(channel.adapter, settings),
             false => builder.channel_with(&channel.entry.name, channel.adapter, settings),
         };
     }
-    Ok(builder.clock(clock).logger(logger))
+    Ok(PreparedHost { builder: builder.clock(clock).logger(logger), web_chats: built.web_chats })
 }

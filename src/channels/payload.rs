@@ -63,7 +63,8 @@ pub(super) fn to_json(delivery: &Delivery, files: &[FileFacts]) -> Result<String
     serde_json::to_string(&payload).map_err(not_json)
 }
 
-fn content_on_one_line(content: &str) -> Result<Box<RawValue>, SendError> {
+/// The content without line breaks, otherwise as it is.
+pub(super) fn content_on_one_line(content: &str) -> Result<Box<RawValue>, SendError> {
     let mut content = content.to_owned();
     if content.contains(['\n', '\r']) {
         // In valid JSON a bare line break only stands between tokens; inside a string it is escaped.
@@ -90,6 +91,24 @@ impl FileReader {
 
     /// The facts of each attachment, with the bytes when `with_data` is set.
     pub async fn read(&self, delivery: &Delivery, with_data: bool) -> Result<Vec<FileFacts>, SendError> {
+        let read = move |file: &Attachment| {
+            let (mut facts, data) = read_one(file, with_data)?;
+            facts.data = with_data.then(|| STANDARD.encode(&data));
+            Ok(facts)
+        };
+        self.read_each(delivery, read).await
+    }
+
+    /// The facts of each attachment and its bytes.
+    pub async fn read_bytes(&self, delivery: &Delivery) -> Result<Vec<(FileFacts, Vec<u8>)>, SendError> {
+        self.read_each(delivery, |file| read_one(file, true)).await
+    }
+
+    async fn read_each<T: Send + 'static>(
+        &self,
+        delivery: &Delivery,
+        read: impl Fn(&Attachment) -> Result<T, SendError> + Send + 'static,
+    ) -> Result<Vec<T>, SendError> {
         if delivery.attachments.is_empty() {
             return Ok(Vec::new());
         }
@@ -97,14 +116,15 @@ impl FileReader {
         let _permit =
             self.permits.acquire().await.map_err(|_| broken("attachments cannot be read any more"))?;
         let attachments = delivery.attachments.clone();
-        let read = move || attachments.iter().map(|file| read_one(file, with_data)).collect();
+        let read_all = move || attachments.iter().map(read).collect();
         #[expect(clippy::disallowed_methods, reason = "bounded by the permits of this reader")]
-        let reading = tokio::task::spawn_blocking(read);
+        let reading = tokio::task::spawn_blocking(read_all);
         reading.await.map_err(|_| broken("reading an attachment was broken off"))?
     }
 }
 
-fn read_one(attachment: &Attachment, with_data: bool) -> Result<FileFacts, SendError> {
+/// Reads a file whole, and keeps its bytes when they are wanted.
+fn read_one(attachment: &Attachment, keep: bool) -> Result<(FileFacts, Vec<u8>), SendError> {
     let transient = |reason: String| SendError::Transient { retry_after: None, reason };
     let mut reader = attachment.reader();
     let mut hash = Sha256::new();
@@ -120,7 +140,7 @@ fn read_one(attachment: &Attachment, with_data: bool) -> Result<FileFacts, SendE
         }
         hash.update(&piece[..got]);
         size += got as u64;
-        if with_data {
+        if keep {
             data.extend_from_slice(&piece[..got]);
         }
     }
@@ -128,12 +148,8 @@ fn read_one(attachment: &Attachment, with_data: bool) -> Result<FileFacts, SendE
         // The next try opens and checks it anew.
         return Err(transient(format!("attachment {} was shortened while it was read", attachment.name())));
     }
-    Ok(FileFacts {
-        name: attachment.name().to_owned(),
-        size,
-        sha256: hex(&hash.finalize()),
-        data: with_data.then(|| STANDARD.encode(&data)),
-    })
+    let name = attachment.name().to_owned();
+    Ok((FileFacts { name, size, sha256: hex(&hash.finalize()), data: None }, data))
 }
 
 /// Bytes in lower-case hexadecimal.

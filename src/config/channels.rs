@@ -45,6 +45,8 @@ pub enum ChannelKind {
     },
     /// A signed POST for each delivery.
     Webhook(WebhookConfig),
+    /// A chat page in the browser.
+    Web,
 }
 
 /// Settings of a webhook.
@@ -94,6 +96,7 @@ enum KindName {
     Console,
     Jsonl,
     Webhook,
+    Web,
 }
 
 /// The tables of `[retry]`.
@@ -184,7 +187,7 @@ fn rate(interval: Option<Duration>, burst: Option<u32>) -> Option<Rate> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ConsoleKeys {}
+struct NoKeys {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -270,8 +273,12 @@ fn read_one(
     let is_own = |key: &str| !is_common(key);
     let kind = match common.kind {
         KindName::Console => {
-            let ConsoleKeys {} = typed_part(layers, &path, is_own, errors)?;
+            let NoKeys {} = typed_part(layers, &path, is_own, errors)?;
             ChannelKind::Console
+        }
+        KindName::Web => {
+            let NoKeys {} = typed_part(layers, &path, is_own, errors)?;
+            ChannelKind::Web
         }
         KindName::Jsonl => {
             let keys: JsonlKeys = typed_part(layers, &path, is_own, errors)?;

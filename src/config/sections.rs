@@ -3,6 +3,7 @@
 use super::runtime::RuntimeSection;
 use super::server::ServerSection;
 use super::units::{attempts, count, duration, optional_count, size};
+use crate::channels::web::WebChatSettings;
 use nanorelay_actors::limits::Limits;
 use nanorelay_actors::model::missed::{MissedPolicy, MissedRuns};
 use nanorelay_actors::model::tenant::TenantSettings;
@@ -35,6 +36,7 @@ pub(super) struct Sections {
     tenants: BTreeMap<String, TenantKeys>,
     pub runtime: RuntimeSection,
     pub server: ServerSection,
+    pub web_chat: WebChatSection,
     pub log: LogConfig,
     pub shutdown: ShutdownSection,
 }
@@ -169,6 +171,31 @@ struct LimitsSection {
     backlog_per_session: u64,
     #[serde(deserialize_with = "count::<_, _, 1, 512>")]
     blocking: usize,
+}
+
+/// What is kept of the chats in the browser.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WebChatSection {
+    #[serde(deserialize_with = "duration::<_, HOUR, { 3650 * DAY }>")]
+    keep: Duration,
+    #[serde(deserialize_with = "count::<_, _, 100, 10_000_000>")]
+    entries_per_chat: u64,
+    #[serde(deserialize_with = "size::<_, 0, { 256 * MIB }>")]
+    attachment_bytes: u64,
+    #[serde(deserialize_with = "size::<_, MIB, { 1024 * GIB }>")]
+    size: u64,
+}
+
+impl WebChatSection {
+    pub fn settings(&self) -> WebChatSettings {
+        WebChatSettings {
+            keep: self.keep,
+            entries_per_chat: self.entries_per_chat,
+            attachment_bytes: self.attachment_bytes,
+            size_bytes: self.size,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]

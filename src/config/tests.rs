@@ -151,7 +151,7 @@ fn the_channels_shown_in_the_default_file_are_valid() {
         .collect();
     let config = load(&text, &[("SLACK_HOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]).unwrap();
     let names: Vec<&str> = config.channels.iter().map(|channel| channel.name.as_str()).collect();
-    assert_eq!(names, ["*", "archive", "slack"]);
+    assert_eq!(names, ["*", "archive", "slack", "web"]);
 }
 
 #[test]
