@@ -119,7 +119,7 @@ pub fn build(
                     None => web::WebChats::open(data_dir, &config.web_chat, Arc::clone(clock))
                         .map_err(|source| ChannelError::WebChats { name: name(), source })?,
                 };
-                web_chats.insert(chats).channel()
+                web_chats.insert(chats).channel(&entry.name)
             }
         };
         channels.push(BuiltChannel { entry: entry.clone(), adapter });

@@ -3,6 +3,7 @@
 mod audit;
 mod builder;
 mod channels;
+mod chats;
 mod deliveries;
 mod error;
 mod extensions;

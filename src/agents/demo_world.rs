@@ -1,4 +1,4 @@
-//! The data directory of the demo: three agents, their chats, and what is allowed between them.
+//! The data directory of the demo: four agents, their chats, and what is allowed between them.
 //!
 //! The tables are those that a current NanoClaw host makes.
 
@@ -69,7 +69,15 @@ pub const CLEO: DemoSession = DemoSession {
     channel_type: "telegram",
     platform_id: "telegram:42",
 };
-/// All of them.
+/// Answers people in the browser; see [`super::demo_chat`].
+pub const DORA: DemoSession = DemoSession {
+    name: "Dora",
+    agent_group_id: "ag-dora",
+    session_id: "sess-dora",
+    channel_type: "web",
+    platform_id: "web:demo",
+};
+/// Those that play a part of the demo.
 pub const SESSIONS: [DemoSession; 3] = [ADA, BEN, CLEO];
 
 impl DemoSession {
@@ -92,7 +100,7 @@ pub fn create(data_dir: &Path, now: &str) -> Result<(), DemoError> {
         return Err(DemoError::NotEmpty(data_dir.to_owned()));
     }
     let database = create_database(&central_path, central::create_central_schema)?;
-    for session in &SESSIONS {
+    for session in SESSIONS.iter().chain([&DORA]) {
         add_session(&database, session, now)?;
         make_folder(&session.folder(data_dir).join("outbox"))?;
         let inbound = create_database(&session.folder(data_dir).join("inbound.db"), inbound::create_schema)?;

@@ -18,9 +18,12 @@ use async_trait::async_trait;
 use nanorelay_actors::channel::adapter::{Channel, Delivery, Idempotency};
 use nanorelay_actors::clock::SharedClock;
 use nanorelay_actors::model::error::{Receipt, SendError};
+use nanorelay_actors::model::ids::ChannelType;
 use nanorelay_actors::model::message::Destination;
+use nanorelay_actors::relay::Relay;
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast;
 use transcripts::{Done, Job, Transcripts};
@@ -68,7 +71,13 @@ pub struct WebChats {
     shared: Arc<Shared>,
 }
 
+/// What a relay keeps.
+#[derive(Default)]
+struct Attached(OnceLock<WebChats>);
+
 struct Shared {
+    /// The channel types that these chats are of.
+    types: Mutex<BTreeSet<String>>,
     jobs: Appender<Job, Result<Done, ChatsError>>,
     /// Says which chat has something new.
     changes: broadcast::Sender<Destination>,
@@ -85,12 +94,33 @@ impl WebChats {
             .map_err(|error| ChatsError(format!("cannot start a thread: {error}")))?;
         let files = FileReader::new(PARALLEL_READS);
         let attachment_bytes_max = settings.attachment_bytes;
-        Ok(Self { shared: Arc::new(Shared { jobs, changes, files, attachment_bytes_max }) })
+        Ok(Self {
+            shared: Arc::new(Shared { types: Mutex::default(), jobs, changes, files, attachment_bytes_max }),
+        })
     }
 
-    /// The channel that writes into these chats.
-    pub fn channel(&self) -> Arc<dyn Channel> {
+    /// The channel of that type, which writes into these chats.
+    pub fn channel(&self, channel_type: &str) -> Arc<dyn Channel> {
+        let types = &self.shared.types;
+        types.lock().unwrap_or_else(PoisonError::into_inner).insert(channel_type.to_owned());
         Arc::new(WebChannel { chats: self.clone() })
+    }
+
+    /// Whether chats of that type are here.
+    pub fn serves(&self, channel_type: &ChannelType) -> bool {
+        let types = &self.shared.types;
+        types.lock().unwrap_or_else(PoisonError::into_inner).contains(channel_type.as_str())
+    }
+
+    /// Lets the control plane of a relay show these chats.
+    pub fn attach(&self, relay: &Relay) {
+        // Those that are attached already stay: a relay writes into one file.
+        let _ = relay.extension(Attached::default).0.set(self.clone());
+    }
+
+    /// The chats that are attached to a relay.
+    pub(crate) fn of(relay: &Relay) -> Option<Self> {
+        relay.extension(Attached::default).0.get().cloned()
     }
 
     /// Adds an entry unless its key is known; answers with the one that is there then, and whether it is new.

@@ -1,20 +1,25 @@
-//! `nanorelay demo`: a host and three agents, each a process of its own, for half a minute at most.
+//! `nanorelay demo`: a host and three agents, each a process of its own, for half a minute at most. With `--forever` the host
+//! goes on, and a fourth agent answers people on its chat page.
 
 mod summary;
 
 use super::running::{self, RunningHost};
 use super::signals::{Signal, Signals};
 use super::{Exit, Failure, print};
-use crate::agents::demo_agent;
-use crate::agents::demo_world::{self, DemoError, DemoSession, SESSIONS};
+use crate::agents::demo_world::{self, DORA, DemoError, DemoSession, SESSIONS};
+use crate::agents::{demo_agent, demo_chat};
 use crate::channels::ConsoleOutput;
-use crate::config::{ChannelEntry, ChannelKind, Config, ConfigSources, LogConfig, LogFormat, LogLevel};
+use crate::config::{
+    ChannelEntry, ChannelKind, Config, ConfigSources, LogConfig, LogFormat, LogLevel, ServerConfig,
+};
+use crate::control::http::server::BoundServer;
 use crate::logging;
 use clap::Args;
 use nanorelay_actors::clock::{Clock, SystemClock};
 use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, DrainReport};
 use nanorelay_actors::settings::ChannelSettings;
 use slog::Logger;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -51,6 +56,9 @@ pub(super) struct DemoAgentArgs {
 
 /// Plays one agent.
 pub(super) fn run_agent(args: &DemoAgentArgs) -> Result<Exit, Failure> {
+    if args.session == DORA.session_id {
+        return demo_chat::play(&args.folder).map(|()| Exit::Done).map_err(|error| in_words(&error.into()));
+    }
     let known = SESSIONS.into_iter().find(|session| session.session_id == args.session);
     let session = known.ok_or_else(|| Failure::Usage(format!("there is no demo agent {}", args.session)))?;
     demo_agent::play(session, &args.folder).map_err(|error| in_words(&error.into()))?;
@@ -93,23 +101,25 @@ fn play(args: &DemoArgs, data_dir: &Path) -> Result<Exit, Failure> {
     running::block_on(host(args, data_dir, &config, &logging.logger))
 }
 
-/// The defaults, with a console for every channel type.
+/// The defaults, with a console for every channel type but the browser's.
 fn demo_config(data_dir: &Path) -> Result<Config, Failure> {
     let sources = ConfigSources { data_dir: Some(data_dir.to_owned()), ..ConfigSources::default() };
     let mut config = sources.load()?;
     config.settings.poll_interval = POLL_INTERVAL;
     config.log = LogConfig { level: LogLevel::Error, format: LogFormat::Auto };
-    config.channels = vec![ChannelEntry {
-        name: "*".to_owned(),
-        settings: ChannelSettings::default(),
-        kind: ChannelKind::Console,
-    }];
+    let channel =
+        |name: &str, kind| ChannelEntry { name: name.to_owned(), settings: ChannelSettings::default(), kind };
+    config.channels = vec![channel("*", ChannelKind::Console), channel(DORA.channel_type, ChannelKind::Web)];
     Ok(config)
 }
 
 async fn host(args: &DemoArgs, data_dir: &Path, config: &Config, logger: &Logger) -> Result<Exit, Failure> {
     let signals = Signals::listen()?;
-    let host = RunningHost::start(data_dir, config, ConsoleOutput::Stdout, None, logger).await?;
+    let server = bind(&config.server, args.forever)?;
+    let dashboard = format!("http://{}/", server.address());
+    let mut host = RunningHost::start(data_dir, config, ConsoleOutput::Stdout, None, logger).await?;
+    host.serve(server)?;
+    print(&format!("The dashboard: {dashboard}\n\n"))?;
     let outcome = tokio::select! {
         outcome = deliver(&host, data_dir) => outcome,
         signal = signals.first() => Ok(Outcome::Broken(signal)),
@@ -122,11 +132,25 @@ async fn host(args: &DemoArgs, data_dir: &Path, config: &Config, logger: &Logger
         Err(failure) => Err(failure),
     };
     if args.forever && matches!(told, Ok(Exit::Done)) {
-        print("The host goes on. End it with Ctrl-C.\n")?;
+        let dora = start_agent(DORA, data_dir)?;
+        print(&format!(
+            "Chat with {}:  {dashboard}#/chat/{}\nThe dashboard:   {dashboard}\nThe host goes on. End it with Ctrl-C.\n",
+            DORA.name, DORA.session_id
+        ))?;
         signals.first().await;
+        // Killed and gone before the host looks for what its agents have left.
+        drop(dora);
     }
     host.stop().await;
     told
+}
+
+/// An address for the dashboard. A host that goes on has the one that is documented, unless somebody has it.
+fn bind(configured: &ServerConfig, is_usual: bool) -> Result<BoundServer, Failure> {
+    let any = ServerConfig { listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))), ..configured.clone() };
+    let usual = is_usual.then(|| BoundServer::bind(configured).ok().flatten()).flatten();
+    let bound = usual.map_or_else(|| BoundServer::bind(&any), |server| Ok(Some(server)))?;
+    bound.ok_or_else(|| Failure::Failed("demo: there is no address for the dashboard".to_owned()))
 }
 
 /// How the delivering part ended.

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::control::client::{ClientError, ControlClient};
 use crate::control::http::server::{BoundServer, RunningServer};
 use crate::control::socket::ControlSocket;
+use crate::host::PreparedHost;
 use crate::logging::{self, Logging};
 use nanorelay_actors::clock::{SharedClock, SystemClock};
 use nanorelay_actors::relay::{Relay, StartError};
@@ -78,13 +79,20 @@ async fn start_when_free(
     let mut tries = 0;
     loop {
         let clock: SharedClock = Arc::new(SystemClock);
-        let mut builder = crate::host::builder(data_dir, config, console, clock, logger.clone())?;
+        let PreparedHost { mut builder, web_chats } =
+            crate::host::prepare(data_dir, config, console, clock, logger.clone())?;
         if let Some(runtime) = &runtime {
             builder = builder.runtime(Arc::clone(runtime));
         }
         let held = match builder.start().await {
             Err(held @ StartError::AlreadyRunning { .. }) => held,
-            started => return Ok(started?),
+            started => {
+                let relay = started?;
+                if let Some(chats) = web_chats {
+                    chats.attach(&relay);
+                }
+                return Ok(relay);
+            }
         };
         tries += 1;
         let listens = !matches!(ControlClient::connect(data_dir), Err(ClientError::NotRunning));

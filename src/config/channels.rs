@@ -276,6 +276,15 @@ fn read_one(
             let NoKeys {} = typed_part(layers, &path, is_own, errors)?;
             ChannelKind::Console
         }
+        KindName::Web if name == "*" => {
+            errors.push(at_key(
+                layers,
+                &path,
+                "kind",
+                "a chat in the browser needs a channel type of its own".to_owned(),
+            ));
+            return None;
+        }
         KindName::Web => {
             let NoKeys {} = typed_part(layers, &path, is_own, errors)?;
             ChannelKind::Web

@@ -20,6 +20,8 @@ mod about;
 pub mod access;
 mod audit;
 pub mod caller;
+mod chat;
+mod dashboard;
 mod entrance;
 mod failures;
 mod headers;

@@ -7,6 +7,7 @@ use nanorelay_actors::model::message::Destination;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// Most entries of one page.
 pub const PAGE_ENTRIES_MAX: u32 = 200;
@@ -16,7 +17,7 @@ pub(super) const PAGE_BYTES_MAX: usize = 4 << 20;
 pub(super) const ID_START: &str = "web-";
 
 /// Who wrote an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Author {
     /// The agent of a session.
@@ -35,7 +36,7 @@ impl Author {
 }
 
 /// What became of an entry. Those of agents are always `sent`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum EntryState {
     /// It stands in the transcript; whether the agent has it is not known yet.
@@ -50,7 +51,7 @@ pub enum EntryState {
 }
 
 /// One entry of a chat.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ChatEntry {
     /// Its position: later entries have higher numbers.
     pub number: i64,
@@ -67,6 +68,7 @@ pub struct ChatEntry {
     /// The entry that it changes or reacts to, when it is one of this chat.
     pub target: Option<i64>,
     /// Its content, a JSON object as `messages_out.content` has it.
+    #[schema(value_type = Object)]
     pub content: Box<RawValue>,
     /// Its files.
     pub files: Vec<EntryFile>,
@@ -76,7 +78,7 @@ pub struct ChatEntry {
 }
 
 /// A file of an entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct EntryFile {
     /// Its name.
     pub name: String,
@@ -171,7 +173,7 @@ pub enum PagePlace {
 }
 
 /// A part of a transcript.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct TranscriptPage {
     /// The oldest first.
     pub items: Vec<ChatEntry>,

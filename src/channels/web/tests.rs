@@ -28,7 +28,7 @@ fn message(seq: i64, content: &serde_json::Value) -> Delivery {
 }
 
 async fn say(chats: &WebChats, seq: i64, content: &serde_json::Value) -> String {
-    chats.channel().send(&message(seq, content)).await.unwrap().platform_message_id.unwrap()
+    chats.channel("slack").send(&message(seq, content)).await.unwrap().platform_message_id.unwrap()
 }
 
 /// Messages that come at the same time share transactions.
@@ -115,7 +115,7 @@ async fn files_are_kept_and_too_large_ones_are_refused_for_good() {
     let chats = WebChats::open(dir.path(), &settings, clock()).unwrap();
     let mut with_file = message(3, &json!({"text": "", "files": ["a.txt"]}));
     with_file.attachments.push(attachment("a.txt", b"abc", 3));
-    chats.channel().send(&with_file).await.unwrap();
+    chats.channel("slack").send(&with_file).await.unwrap();
     let entry = newest(&chats).await.remove(0);
     assert_eq!((entry.files[0].name.as_str(), entry.files[0].size), ("a.txt", 3));
     let file = chats.file(&chat(), entry.number, 0).await.unwrap();
@@ -125,7 +125,7 @@ async fn files_are_kept_and_too_large_ones_are_refused_for_good() {
     assert_eq!(chats.file(&other, entry.number, 0).await.unwrap(), None, "a file of another chat");
     let mut too_large = message(5, &json!({"text": "", "files": ["b.txt"]}));
     too_large.attachments.push(attachment("b.txt", b"abcd", 4));
-    let refused = chats.channel().send(&too_large).await;
+    let refused = chats.channel("slack").send(&too_large).await;
     assert!(matches!(refused, Err(SendError::Permanent { .. })), "{refused:?}");
 }
 

@@ -48,13 +48,15 @@ pub struct ControlPlane {
     authority: Authority,
     tokens_file: PathBuf,
     has_open_metrics: bool,
+    has_dashboard: bool,
 }
 
 impl ControlPlane {
     /// For callers with a token of the relay's data directory.
     pub fn new(relay: Relay) -> Self {
         let tokens_file = relay.data_dir().join(TOKENS_FILE_NAME);
-        Self { relay, authority: Authority::Tokens, tokens_file, has_open_metrics: false }
+        let authority = Authority::Tokens;
+        Self { relay, authority, tokens_file, has_open_metrics: false, has_dashboard: true }
     }
 
     /// Takes the tokens from another file.
@@ -65,6 +67,11 @@ impl ControlPlane {
     /// Whether `/metrics` needs no caller that is recognised.
     pub fn open_metrics(self, has_open_metrics: bool) -> Self {
         Self { has_open_metrics, ..self }
+    }
+
+    /// Leaves out the pages of the dashboard: only the API is served.
+    pub fn without_dashboard(self) -> Self {
+        Self { has_dashboard: false, ..self }
     }
 
     /// Recognises callers in another way.
@@ -105,6 +112,7 @@ impl ControlPlane {
             tokens: TokenFile::new(self.tokens_file),
             has_open_metrics: self.has_open_metrics,
             description: Description::new(),
+            has_dashboard: self.has_dashboard,
         })
     }
 }
@@ -118,6 +126,7 @@ pub(super) struct Plane {
     has_open_metrics: bool,
     pub shared: Arc<Shared>,
     pub description: Description,
+    pub has_dashboard: bool,
 }
 
 impl Plane {

@@ -3,7 +3,7 @@
 use super::access::Plane;
 use super::headers;
 use super::problem::{Problem, ProblemKind};
-use super::{about, audit, entrance, health, host, login, me, parties, pauses, sessions};
+use super::{about, audit, chat, dashboard, entrance, health, host, login, me, parties, pauses, sessions};
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceRequest;
 use actix_web::middleware::{Next, from_fn};
@@ -28,6 +28,7 @@ pub(super) fn api(config: &mut ServiceConfig<'_>) {
     pauses::register(config);
     sessions::register(config);
     audit::register(config);
+    chat::register(config);
 }
 
 /// Mounts everything on an application or a scope.
@@ -45,6 +46,11 @@ pub(super) fn mount(plane: &Arc<Plane>, config: &mut web::ServiceConfig) {
         .app_data(PathConfig::default().error_handler(|error, _| Problem::field("path", error).into()))
         .configure(|config| public(&mut ServiceConfig::new(config)))
         .service(api_scope)
+        .configure(|config| {
+            if plane.has_dashboard {
+                dashboard::mount(config)
+            }
+        })
         .default_service(web::to(unknown_at_top))
         .wrap(from_fn(headers::finish));
     config.service(all);
