@@ -1,6 +1,7 @@
 //! The control plane over HTTP: in this process, mounted in an application, and served by the program.
 
 mod audits;
+mod chat;
 mod health;
 mod parties;
 mod pauses;

@@ -111,3 +111,50 @@ fn event(entry: &ChatEntry) -> Option<Bytes> {
     let data = serde_json::to_string(entry).ok()?;
     Some(Bytes::from(format!("id: {}\nevent: entry\ndata: {data}\n\n", entry.number)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channels::web::{NewEntry, WebChatSettings};
+    use futures_util::StreamExt;
+    use nanorelay_actors::clock::SystemClock;
+    use nanorelay_actors::model::ids::{ChannelType, PlatformId};
+    use serde_json::json;
+    use std::sync::Arc;
+
+    fn chat(name: &str) -> Destination {
+        Destination {
+            channel_type: ChannelType::new("web").unwrap(),
+            platform_id: PlatformId::new(name).unwrap(),
+            thread_id: None,
+        }
+    }
+
+    async fn say(chats: &WebChats, place: &str, id: &str, state: EntryState) -> i64 {
+        let mut entry = NewEntry::of_person(chat(place), "sess-1", "Ann", id, &json!({ "text": id }));
+        entry.state = state;
+        chats.add(entry).await.unwrap().0.number
+    }
+
+    #[tokio::test]
+    async fn entries_are_told_when_they_are_settled_until_the_streams_are_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let chats = WebChats::open(dir.path(), &WebChatSettings::default(), Arc::new(SystemClock)).unwrap();
+        let close = watch::Sender::new(false);
+        say(&chats, "web:a", "seen", EntryState::Sent).await;
+        say(&chats, "web:a", "old", EntryState::Sent).await;
+        let mut stream = Box::pin(entries(chats.clone(), chat("web:a"), 1, close.subscribe()));
+        let mut next = async || String::from_utf8(stream.next().await.unwrap().unwrap().to_vec()).unwrap();
+        assert_eq!(next().await, ": connected\n\n");
+        let told = next().await;
+        assert!(told.starts_with("id: 2\nevent: entry\ndata: {") && told.ends_with("}\n\n"), "{told}");
+        let slow = say(&chats, "web:a", "slow", EntryState::Sending).await;
+        say(&chats, "web:b", "of another chat", EntryState::Sent).await;
+        say(&chats, "web:a", "quick", EntryState::Sent).await;
+        assert!(next().await.contains("\"quick\""), "what is on its way holds up nothing");
+        chats.settle(slow, EntryState::Sent, None).await.unwrap();
+        assert!(next().await.contains("\"slow\""));
+        close.send_replace(true);
+        assert!(stream.next().await.is_none());
+    }
+}
