@@ -79,7 +79,7 @@ const TONES = {
   delivered: "good", ok: "good", active: "good", running: "good", sent: "good", done: "good", closed: "quiet",
   queued: "info", sending: "info", pending: "info", begun: "info", half_open: "warn", waiting: "info", starting: "info",
   retrying: "warn", held: "warn", ambiguous: "warn", paused: "warn", skipped: "quiet", blocked: "warn", open: "bad",
-  channel_blocked: "warn", stopped: "quiet", idle: "quiet", completed: "good",
+  processing: "info", channel_blocked: "warn", stopped: "quiet", idle: "quiet", completed: "good",
   dead: "bad", failed: "bad", quarantined: "bad", released: "good", resumed: "good",
 };
 

@@ -60,7 +60,7 @@ function content(row) {
   const text = typeof row.content === "string" ? row.content : JSON.stringify(row.content);
   const words = says(text);
   return h("div", {}, words === text ? null : h("p.said", {}, words), h("pre", { tabindex: "0", "aria-label": "Content as JSON" }, pretty(row.content)),
-    row.content_truncated || row.truncated ? h("p.quiet", {}, "The rest is not shown.") : null);
+    row.is_truncated ? h("p.quiet", {}, "The rest is not shown.") : null);
 }
 
 function actions(ctx, path, row) {

@@ -2,7 +2,7 @@
 
 import { get, may, part, post } from "../api.js";
 import { ask, errorNote, toast } from "../dialog.js";
-import { badge, brief, button, count, facts, h, head, link, mono, pretty, section, time } from "../dom.js";
+import { badge, brief, button, count, facts, h, head, link, mono, none, pretty, section, time } from "../dom.js";
 import { redraw, table } from "../table.js";
 import { chat, state } from "./sessions.js";
 import { holdsTable, pauseDialog } from "./pauses.js";
@@ -105,8 +105,8 @@ function rowsOf(ctx, path, draw) {
       const page = await get(path, { limit: ROWS }, ctx.signal);
       problem.replaceChildren();
       first = page.items;
-      const seen = new Set(first.map((row) => row.id));
-      rest = rest.filter((row) => !seen.has(row.id));
+      const seen = new Set(first.map((row) => row.rowid));
+      rest = rest.filter((row) => !seen.has(row.rowid));
       if (!rest.length) next = page.next_cursor;
       show();
     } catch (error) {
@@ -132,7 +132,7 @@ function contentCell(row) {
   if (row.content === null || row.content === undefined) return "";
   const text = typeof row.content === "string" ? row.content : JSON.stringify(row.content);
   return h("details.content", {}, h("summary", {}, brief(says(text), 90)),
-    h("pre", { tabindex: "0" }, pretty(row.content)), row.truncated ? h("p.quiet", {}, "The rest is not shown.") : null);
+    h("pre", { tabindex: "0" }, pretty(row.content)), row.is_truncated ? h("p.quiet", {}, "The rest is not shown.") : null);
 }
 
 /** The part of a content that people read. */
@@ -151,9 +151,9 @@ export function says(text) {
 
 function outboundTable(session, rows) {
   return table({
-    caption: "Rows of messages_out", hideCaption: true, rows, key: (row) => row.id, empty: "The agent has written nothing.",
+    caption: "Rows of messages_out", hideCaption: true, rows, key: (row) => String(row.rowid), empty: "The agent has written nothing.",
     columns: [
-      { title: "#", number: true, cell: (row) => String(row.seq) },
+      { title: "#", number: true, cell: (row) => String(row.seq ?? "–") },
       { title: "Content", className: "wide", cell: contentCell },
       { title: "Written", cell: (row) => time(row.timestamp) },
       { title: "Became", cell: (row) => became(session, row) },
@@ -170,12 +170,12 @@ function became(session, row) {
 
 function inboundTable(rows) {
   return table({
-    caption: "Rows of messages_in", hideCaption: true, rows, key: (row) => row.id, empty: "Nothing was sent to the agent.",
+    caption: "Rows of messages_in", hideCaption: true, rows, key: (row) => String(row.rowid), empty: "Nothing was sent to the agent.",
     columns: [
-      { title: "#", number: true, cell: (row) => String(row.seq) },
+      { title: "#", number: true, cell: (row) => String(row.seq ?? "–") },
       { title: "Content", className: "wide", cell: contentCell },
-      { title: "Kind", cell: (row) => row.kind },
-      { title: "State", cell: (row) => (row.claim ? badge(row.claim.status || row.claim) : badge(row.status)) },
+      { title: "Kind", cell: (row) => row.kind || none() },
+      { title: "State", cell: (row) => (row.claim && row.status === "pending" ? badge(row.claim) : badge(row.status || "unknown")) },
       { title: "Due", cell: (row) => time(row.process_after) },
     ],
   });
