@@ -15,6 +15,7 @@ mod metrics;
 mod output;
 mod pauses;
 mod place;
+mod progress;
 mod questions;
 mod reference;
 mod running;

@@ -2,6 +2,7 @@
 
 use crate::channels::plain_text::one_line;
 use crate::config::{LogConfig, LogFormat, LogLevel};
+use indicatif::ProgressBar;
 use nanorelay_actors::clock::{Clock, SystemClock};
 use slog::{Drain, FnValue, KV, Key, Level, Logger, OwnedKVList, PushFnValue, Record, Serializer, o};
 use slog_async::AsyncGuard;
@@ -22,6 +23,15 @@ pub struct Logging {
 
 /// Starts the thread that writes the log.
 pub fn start(config: LogConfig) -> Logging {
+    start_on(config, io::stderr())
+}
+
+/// The same, above a line of progress that a terminal shows.
+pub fn start_beside(config: LogConfig, line: ProgressBar) -> Logging {
+    start_on(config, Above { line })
+}
+
+fn start_on(config: LogConfig, output: impl Write + Send + 'static) -> Logging {
     let json = match config.format {
         LogFormat::Json => true,
         LogFormat::Text => false,
@@ -29,10 +39,25 @@ pub fn start(config: LogConfig) -> Logging {
     };
     let level = slog_level(config.level);
     let (drain, guard) = match json {
-        true => on_a_thread(json_drain(io::stderr()).filter_level(level).ignore_res()),
-        false => on_a_thread(TextDrain::new(io::stderr()).filter_level(level).ignore_res()),
+        true => on_a_thread(json_drain(output).filter_level(level).ignore_res()),
+        false => on_a_thread(TextDrain::new(output).filter_level(level).ignore_res()),
     };
     Logging { logger: Logger::root(drain.ignore_res(), o!()), _guard: guard }
+}
+
+/// Standard error above a line of progress.
+struct Above {
+    line: ProgressBar,
+}
+
+impl Write for Above {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.line.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// From now on a panic anywhere is a log record, not a backtrace.

@@ -1,12 +1,14 @@
 //! `nanorelay doctor`: what is wrong with a data directory, and how to mend it.
 
 use super::output::OutputArgs;
+use super::progress::Progress;
 use super::{Exit, Failure};
 use crate::channels::plain_text::one_line;
 use crate::config::ConfigSources;
 use crate::control::client::{ClientError, ControlClient};
 use clap::Args;
-use nanorelay_actors::doctor::{Finding, Level, examine};
+use nanorelay_actors::doctor::{Finding, FindingId, Level, examine};
+use nanorelay_actors::settings::Settings;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -25,8 +27,11 @@ pub(super) struct DoctorArgs {
 
 /// Looks and prints; 1 when something does not work, 3 when something should be looked at.
 pub(super) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
-    let mut findings = vec![configuration(args), host(args)];
-    findings.extend(examine(&args.data));
+    let (configuration, settings) = configuration(args);
+    let mut findings = vec![configuration, host(args)];
+    let progress = Progress::new("sessions");
+    findings.extend(examine(&args.data, &settings, &mut |done, total| progress.done(done, total)));
+    drop(progress);
     args.output.list(&findings, text)?;
     match findings.iter().map(|finding| finding.level).max() {
         Some(Level::Error) => Err(Failure::Failed("something does not work, see above".to_owned())),
@@ -35,7 +40,8 @@ pub(super) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     }
 }
 
-fn configuration(args: &DoctorArgs) -> Finding {
+/// With the settings that a host would have; with the defaults when there are none.
+fn configuration(args: &DoctorArgs) -> (Finding, Settings) {
     let sources = ConfigSources {
         data_dir: Some(args.data.clone()),
         file: args.config.clone(),
@@ -44,17 +50,20 @@ fn configuration(args: &DoctorArgs) -> Finding {
     };
     let subject = "configuration";
     match sources.load() {
-        Ok(config) if config.channels.is_empty() => Finding::warning(
-            subject,
-            "no channel is configured: messages wait",
-            "add a [channels.<type>] table",
-        ),
+        Ok(config) if config.channels.is_empty() => {
+            let remedy = "add a [channels.<type>] table";
+            let words = "no channel is configured: messages wait";
+            (Finding::warning(FindingId::NoChannel, subject, words, remedy), config.settings)
+        }
         Ok(config) => {
             let file = config.file.map_or("defaults".to_owned(), |file| file.display().to_string());
-            Finding::ok(subject, format!("{file}, {} channels", config.channels.len()))
+            let words = format!("{file}, {} channels", config.channels.len());
+            (Finding::ok(FindingId::Configuration, subject, words), config.settings)
         }
         Err(errors) => {
-            Finding::error(subject, errors.to_string(), "correct it; `nanorelay config check` says more")
+            let remedy = "correct it; `nanorelay config check` says more";
+            let finding = Finding::error(FindingId::Configuration, subject, errors.to_string(), remedy);
+            (finding, Settings::default())
         }
     }
 }
@@ -62,9 +71,10 @@ fn configuration(args: &DoctorArgs) -> Finding {
 fn host(args: &DoctorArgs) -> Finding {
     let subject = "host";
     match ControlClient::connect(&args.data) {
-        Ok(_) => Finding::ok(subject, "runs and answers"),
-        Err(ClientError::NotRunning) => Finding::ok(subject, "does not run"),
+        Ok(_) => Finding::ok(FindingId::Host, subject, "runs and answers"),
+        Err(ClientError::NotRunning) => Finding::ok(FindingId::Host, subject, "does not run"),
         Err(error) => Finding::error(
+            FindingId::Host,
             subject,
             error.to_string(),
             "look into its log; restart it if it does not come to itself",
@@ -74,7 +84,7 @@ fn host(args: &DoctorArgs) -> Finding {
 
 fn text(findings: &[Finding]) -> String {
     let mut text = String::new();
-    for Finding { subject, level, finding, remedy } in findings {
+    for Finding { id, subject, level, finding, remedy } in findings {
         let mark = match level {
             Level::Ok => "ok     ",
             Level::Warning => "warning",
@@ -83,7 +93,7 @@ fn text(findings: &[Finding]) -> String {
         // Names and reasons may come from an agent.
         let _ = writeln!(text, "{mark} {}: {}", one_line(subject), one_line(finding));
         if let Some(remedy) = remedy {
-            let _ = writeln!(text, "        -> {}", one_line(remedy));
+            let _ = writeln!(text, "        -> {} [{id}]", one_line(remedy));
         }
     }
     text

@@ -1,15 +1,21 @@
 //! `nanorelay drain`.
 
 use super::output::OutputArgs;
+use super::progress;
 use super::running::{self, RunningHost};
 use super::signals::Signals;
 use super::{Exit, Failure, HostArgs, duration_argument};
 use crate::channels::ConsoleOutput;
 use crate::config::Config;
 use clap::Args;
+use indicatif::ProgressBar;
+use nanorelay_actors::relay::Relay;
 use nanorelay_actors::report::DrainReport;
 use slog::Logger;
 use std::time::Duration;
+
+/// Between two looks at what is done.
+const SHOW_PAUSE: Duration = Duration::from_millis(200);
 
 /// What `drain` is told.
 #[derive(Debug, Args)]
@@ -25,8 +31,11 @@ pub(super) struct DrainArgs {
 
 /// Delivers all that is due; 3 when something of it is left.
 pub(super) fn run(args: &DrainArgs) -> Result<Exit, Failure> {
-    let (config, logging) = running::prepare(&args.host)?;
-    match running::block_on(drain(args, &config, &logging.logger))? {
+    let line = progress::line();
+    let (config, logging) = running::prepare_beside(&args.host, line.clone())?;
+    let drained = running::block_on(drain(args, &config, &logging.logger, &line));
+    line.finish_and_clear();
+    match drained? {
         Drained::Broken(exit) => Ok(exit),
         Drained::Report(report) => {
             args.output.object(&report, || summary(&report))?;
@@ -41,7 +50,12 @@ enum Drained {
     Broken(Exit),
 }
 
-async fn drain(args: &DrainArgs, config: &Config, logger: &Logger) -> Result<Drained, Failure> {
+async fn drain(
+    args: &DrainArgs,
+    config: &Config,
+    logger: &Logger,
+    line: &ProgressBar,
+) -> Result<Drained, Failure> {
     let signals = Signals::listen()?;
     let console = if args.output.is_json() { ConsoleOutput::Stderr } else { ConsoleOutput::Stdout };
     // Agents are woken by a host that goes on: this one ends when there is nothing to deliver.
@@ -50,12 +64,25 @@ async fn drain(args: &DrainArgs, config: &Config, logger: &Logger) -> Result<Dra
         signal = signals.first() => return Ok(Drained::Broken(Exit::Signal(signal))),
     };
     let host = started?;
+    progress::keep_drawing(line);
     let drained = tokio::select! {
+        never = show(&host.relay, line) => match never {},
         report = host.relay.drain(args.deadline) => Drained::Report(report),
         signal = signals.first() => Drained::Broken(Exit::Signal(signal)),
     };
     host.stop().await;
     Ok(drained)
+}
+
+/// Tells on the line what is done so far, until it is dropped.
+async fn show(relay: &Relay, line: &ProgressBar) -> std::convert::Infallible {
+    let mut turns = tokio::time::interval(SHOW_PAUSE);
+    loop {
+        turns.tick().await;
+        let counted = relay.statistics();
+        let (done, dead) = (counted.delivered + counted.applied + counted.routed, counted.dead);
+        line.set_message(format!("delivered {done}, dead {dead}"));
+    }
 }
 
 fn summary(report: &DrainReport) -> String {

@@ -92,6 +92,7 @@ impl Failure {
             Failure::Unreachable(_) => 69,
             Failure::CannotCreate(..) | Failure::Server(ServerError::Listen { .. }) => 73,
             Failure::Start(StartError::AlreadyRunning { .. } | StartError::Store(StoreError::Busy(_))) => 75,
+            Failure::Operation(error) if error.is_temporary() => 75,
             Failure::Start(StartError::Store(error)) if is_denied(error) => 77,
             Failure::Io(_, error) if error.kind() == io::ErrorKind::PermissionDenied => 77,
             Failure::Config(_)
@@ -126,6 +127,7 @@ mod tests {
             (INTERNAL_ERROR, 70),
             (Failure::CannotCreate(String::new(), denied()).exit_code(), 73),
             (store(StoreError::Busy(String::new())).exit_code(), 75),
+            (Failure::Operation(OperationError::Busy(String::new())).exit_code(), 75),
             (store(StoreError::Io { context: String::new(), source: denied() }).exit_code(), 77),
             (Failure::Io("", denied()).exit_code(), 77),
             (Failure::Io("", io::Error::other("disk")).exit_code(), 1),

@@ -2,6 +2,7 @@
 
 use super::output::OutputArgs;
 use super::place::{Host, PlaceArgs};
+use super::progress::Progress;
 use super::{Exit, Failure};
 use crate::channels::plain_text::one_line;
 use clap::Subcommand;
@@ -31,7 +32,9 @@ pub(super) fn run(command: LedgerCommand) -> Result<Exit, Failure> {
     let Host::Stopped(host) = Host::open(&place.data)? else {
         return Err(Failure::Failed(format!("a host runs on {}: stop it first", place.data.display())));
     };
-    let report = host.rebuild_ledger(dry_run, force)?;
+    let progress = Progress::new("sessions");
+    let report = host.rebuild_ledger(dry_run, force, &mut |done, total| progress.done(done, total))?;
+    drop(progress);
     output.object(&report, || in_words(&report, dry_run))?;
     Ok(if report.unreadable.is_empty() { Exit::Done } else { Exit::Partly })
 }

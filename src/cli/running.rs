@@ -9,6 +9,7 @@ use crate::control::http::server::{BoundServer, RunningServer};
 use crate::control::socket::ControlSocket;
 use crate::host::PreparedHost;
 use crate::logging::{self, Logging};
+use indicatif::ProgressBar;
 use nanorelay_actors::clock::{SharedClock, SystemClock};
 use nanorelay_actors::relay::{Relay, StartError};
 use nanorelay_actors::runtime::AgentRuntime;
@@ -110,6 +111,14 @@ async fn start_when_free(
 pub fn prepare(args: &HostArgs) -> Result<(Config, Logging), Failure> {
     let config = args.config_sources().load()?;
     let logging = logging::start(config.log);
+    logging::log_panics(logging.logger.clone());
+    Ok((config, logging))
+}
+
+/// The same for a command that shows its progress on a terminal: the log is written above that line.
+pub fn prepare_beside(args: &HostArgs, line: ProgressBar) -> Result<(Config, Logging), Failure> {
+    let config = args.config_sources().load()?;
+    let logging = logging::start_beside(config.log, line);
     logging::log_panics(logging.logger.clone());
     Ok((config, logging))
 }

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -53,6 +54,35 @@ fn a_running_host_says_how_it_does_and_a_stopped_one_is_told_apart() {
     let refused = nanorelay(&["top"]).data(data.path()).run().expect_code(2);
     assert!(refused.stderr.contains("top needs a terminal"), "{refused:?}");
     host.signal(Signal::TERM);
+    host.finish().expect_code(0);
+}
+
+#[test]
+fn a_service_manager_hears_when_the_host_delivers_lives_and_ends() {
+    let data = DataDir::new();
+    let folder = tempfile::tempdir().unwrap();
+    let address = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&address).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let host = nanorelay(&["serve"])
+        .data(data.path())
+        .env("NOTIFY_SOCKET", &address)
+        .env("WATCHDOG_USEC", "300000")
+        .start();
+    let hear = |word: &str| {
+        let mut buffer = [0; 1024];
+        loop {
+            let length = manager.recv(&mut buffer).unwrap_or_else(|error| panic!("no {word}: {error}"));
+            if String::from_utf8_lossy(&buffer[..length]).lines().any(|line| line == word) {
+                return;
+            }
+        }
+    };
+    hear("READY=1");
+    hear("WATCHDOG=1");
+    hear("WATCHDOG=1");
+    host.signal(Signal::TERM);
+    hear("STOPPING=1");
     host.finish().expect_code(0);
 }
 

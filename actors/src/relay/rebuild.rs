@@ -24,29 +24,35 @@ impl StoppedHost {
     /// is kept under another name.
     ///
     /// A ledger that can be read is refused unless `replace` says to replace it: it knows more than a new one would,
-    /// namely what is ambiguous, dead or held. With `dry_run` nothing is changed.
-    pub fn rebuild_ledger(&self, dry_run: bool, replace: bool) -> Result<RebuildReport, OperationError> {
+    /// namely what is ambiguous, dead or held. With `dry_run` nothing is changed. `progress` hears how many sessions of how
+    /// many are done.
+    pub fn rebuild_ledger(
+        &self,
+        dry_run: bool,
+        replace: bool,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<RebuildReport, OperationError> {
         let is_readable = LedgerReader::open(&self.data_dir).and_then(|reader| reader.check()).is_ok();
         if is_readable && !dry_run && !replace {
             return Err(OperationError::Conflict(format!(
                 "{LEDGER_FILE} is in order: there is nothing to rebuild"
             )));
         }
-        let rebuilt = if dry_run { self.count_only() } else { self.rebuild() };
+        let rebuilt = if dry_run { self.count_only(progress) } else { self.rebuild(progress) };
         Ok(rebuilt?)
     }
 
-    fn count_only(&self) -> Result<RebuildReport, StoreError> {
+    fn count_only(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<RebuildReport, StoreError> {
         let mut report = RebuildReport::default();
-        self.each_session(|_, store| count(store, &mut report).map(drop))
+        self.each_session(progress, |_, store| count(store, &mut report).map(drop))
             .map(|unreadable| RebuildReport { unreadable, ..report })
     }
 
-    fn rebuild(&self) -> Result<RebuildReport, StoreError> {
+    fn rebuild(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<RebuildReport, StoreError> {
         let mut ledger = NewLedger::begin(&self.data_dir)?;
         let mut report = RebuildReport::default();
         let now = SystemClock.now();
-        let unreadable = self.each_session(|facts, store| {
+        let unreadable = self.each_session(progress, |facts, store| {
             let (cursor, imported) = count(store, &mut report)?;
             let mut transaction = ledger.writer.transaction()?;
             transaction.import_session(&facts.id, &facts.agent_group_id, cursor, &imported, now)?;
@@ -59,6 +65,7 @@ impl StoppedHost {
     /// Opens one session after the other; returns those that cannot be read.
     pub(super) fn each_session(
         &self,
+        progress: &mut dyn FnMut(u64, u64),
         mut work: impl FnMut(&SessionFacts, &mut SessionStore) -> Result<(), StoreError>,
     ) -> Result<Vec<(String, String)>, StoreError> {
         let snapshot = Central::open(&self.data_dir)?.load_snapshot()?;
@@ -67,7 +74,9 @@ impl StoppedHost {
         let mut sessions: Vec<&SessionFacts> = snapshot.sessions.values().collect();
         sessions.sort_by_key(|facts| facts.id.as_str());
         let mut unreadable = Vec::new();
-        for facts in sessions {
+        let total = sessions.len() as u64;
+        for (done, facts) in (1..).zip(sessions) {
+            progress(done, total);
             let Some(lease) = leases.try_acquire(&facts.id) else { continue };
             let place = SessionPlace {
                 root: Arc::clone(&root),

@@ -113,7 +113,7 @@ impl StoppedHost {
         let planner = Planner { tenants: &tenants, zone, missed: settings.missed_runs };
         let ledger = self.history()?;
         let mut listing = Listing::default();
-        let unreadable = self.each_session(|facts, store| {
+        let unreadable = self.each_session(&mut |_, _| {}, |facts, store| {
             if planner.may_have(facts, filter) && listing.has_room_for(facts) {
                 planner.add(&mut listing, facts, store.inbound()?, ledger.as_ref(), filter)
             } else {
@@ -139,7 +139,7 @@ impl StoppedHost {
     ) -> Result<usize, OperationError> {
         let now = SystemClock.now();
         let mut changed = None;
-        let unreadable = self.each_session(|facts, store| {
+        let unreadable = self.each_session(&mut |_, _| {}, |facts, store| {
             if facts.id == *session {
                 let write =
                     store.write(Adds::Messages, |transaction| change_series(transaction, task_id, verb, now));

@@ -4,6 +4,7 @@ use super::session_dir::COMMIT_EVENTS;
 use inotify::Inotify;
 use rusqlite::{Connection, OpenFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::StatVfsMountFlags;
 use rustix::process::{Resource, getrlimit};
 use std::io;
 use std::os::fd::AsFd;
@@ -15,10 +16,25 @@ const EVENT_WAIT: Duration = Duration::from_secs(2);
 /// Those that an agent may use; a file in WAL mode is refused.
 const JOURNAL_MODES: [&str; 3] = ["DELETE", "TRUNCATE", "PERSIST"];
 
-/// What is free under the data directory, in bytes.
-pub fn free_bytes(data_dir: &Path) -> io::Result<u64> {
+/// What is left on a file system.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Free for this user, in bytes.
+    pub bytes: u64,
+    /// Files that can still be made; none = the file system has no such bound.
+    pub inodes: Option<u64>,
+    /// Whether nothing can be written at all.
+    pub is_read_only: bool,
+}
+
+/// What is left under the data directory.
+pub fn room(data_dir: &Path) -> io::Result<Room> {
     let found = rustix::fs::statvfs(data_dir)?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    Ok(Room {
+        bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        inodes: (found.f_files > 0).then_some(found.f_favail),
+        is_read_only: found.f_flag.contains(StatVfsMountFlags::RDONLY),
+    })
 }
 
 /// A commit that was made to see whether it is heard of.
@@ -73,6 +89,11 @@ fn hears_of_a_commit_in(folder: &Path, journal_mode: &str) -> io::Result<Option<
 /// How many folders this user may watch; none when the kernel does not say.
 pub fn watches_max() -> Option<u64> {
     std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").ok()?.trim().parse().ok()
+}
+
+/// How many programs of this user may watch; none when the kernel does not say.
+pub fn instances_max() -> Option<u64> {
+    std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").ok()?.trim().parse().ok()
 }
 
 /// How many files this process may open; none = any number.

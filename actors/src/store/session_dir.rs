@@ -10,7 +10,7 @@ use crate::store::error::StoreError;
 use crate::store::file_system::shared_kind;
 use inotify::{WatchDescriptor, WatchMask, Watches};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{self, Access, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -242,6 +242,22 @@ impl SessionDir {
     pub fn heartbeat(&self) -> Result<Option<Timestamp>, StoreError> {
         let identity = self.identity(SessionFile::Heartbeat)?;
         Ok(identity.map(|found| Timestamp::from_ms(found.modified_ns.div_euclid(1_000_000))))
+    }
+
+    /// Fails unless this user may make files here and write `inbound.db`, where it is there.
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        for name in [".", SessionFile::Inbound.name()] {
+            match fs::accessat(&self.folder, name, Access::WRITE_OK, AtFlags::EACCESS) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => {
+                    return Err(StoreError::Io {
+                        context: format!("cannot write {name}"),
+                        source: errno.into(),
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether the kernel hears of all changes in this folder. What another machine does on a shared file system, or

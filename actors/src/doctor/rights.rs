@@ -1,0 +1,175 @@
+//! Who owns what, who may write what, and what does not belong to anybody.
+
+use super::finding::{Finding, FindingId};
+use crate::limits::DOCTOR_FINDINGS_MAX;
+use crate::store::central::CentralSnapshot;
+use rustix::fs::{Access, FileType};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+/// What the host keeps for itself.
+const PRIVATE_FILES: [&str; 5] =
+    ["nanorelay.db", "nanorelay.db-wal", "nanorelay-tokens.json", "nanorelay-web.db", "nanorelay.sock"];
+/// The host's own files that it must be able to write, where they are there.
+const WRITTEN_FILES: [&str; 5] =
+    ["v2.db", "v2-sessions", "nanorelay.db", "nanorelay.lock", "nanorelay-agents"];
+/// Sessions whose names are told when there are many.
+const NAMES_TOLD_MAX: usize = 5;
+
+/// Looks at the directory and what the host keeps in it. Session folders are the agents': see [`super::sessions`].
+pub(super) fn examine(data_dir: &Path, snapshot: &CentralSnapshot) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(user(data_dir));
+    findings.extend(not_writable(data_dir));
+    findings.extend(private_files(data_dir));
+    findings.extend(socket(data_dir));
+    findings.extend(folders_without_rows(data_dir, snapshot));
+    findings
+}
+
+fn user(data_dir: &Path) -> Option<Finding> {
+    let owner = std::fs::metadata(data_dir).ok()?.uid();
+    let ours = rustix::process::geteuid().as_raw();
+    (owner != ours).then(|| {
+        let words = format!("the data directory belongs to user {owner}, and user {ours} asks");
+        let remedy = format!("run the doctor, and the host, as user {owner}: sudo -u '#{owner}' nanorelay …");
+        Finding::warning(FindingId::User, "user", words, remedy)
+    })
+}
+
+fn not_writable(data_dir: &Path) -> Vec<Finding> {
+    let may_write = |path: &Path| rustix::fs::access(path, Access::WRITE_OK).is_ok();
+    let own = WRITTEN_FILES.iter().map(|name| data_dir.join(name)).filter(|path| path.exists());
+    std::iter::once(data_dir.to_owned())
+        .chain(own)
+        .filter(|path| !may_write(path))
+        .map(|path| {
+            let words = "this user may not write to it";
+            let remedy = "give it to the user of the host: chown -R, with the host stopped";
+            Finding::error(FindingId::NotWritable, path.display().to_string(), words, remedy)
+        })
+        .collect()
+}
+
+fn private_files(data_dir: &Path) -> Vec<Finding> {
+    // A directory that is closed to others closes everything in it.
+    let is_closed = std::fs::metadata(data_dir).is_ok_and(|found| found.mode() & 0o011 == 0);
+    if is_closed {
+        return Vec::new();
+    }
+    // The ledger holds names of chats, tokens are hashed; whoever may write to one of them is the operator.
+    let exposed = |name: &str| {
+        let mode = std::fs::symlink_metadata(data_dir.join(name)).map_or(0, |found| found.mode());
+        let forbidden = if name.ends_with(".json") || name.ends_with(".sock") { 0o077 } else { 0o022 };
+        mode & forbidden != 0
+    };
+    let finding = |name: &str| {
+        let remedy = format!("chmod go= {}", data_dir.join(name).display());
+        Finding::warning(FindingId::PrivateFile, name, "other users of this machine can use it", remedy)
+    };
+    PRIVATE_FILES.into_iter().filter(|name| exposed(name)).map(finding).collect()
+}
+
+fn socket(data_dir: &Path) -> Option<Finding> {
+    let found = std::fs::symlink_metadata(data_dir.join("nanorelay.sock")).ok()?;
+    (!found.file_type().is_socket()).then(|| {
+        let kind = FileType::from_raw_mode(found.mode());
+        let words = format!("it is no socket but a {kind:?}: no host can open its own there");
+        Finding::error(FindingId::Socket, "nanorelay.sock", words, "find out who put it there, and remove it")
+    })
+}
+
+/// Names only: nothing in a session folder is opened by its path.
+fn folders_without_rows(data_dir: &Path, snapshot: &CentralSnapshot) -> Option<Finding> {
+    let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
+    let is_folder = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    let known: std::collections::HashSet<(&str, &str)> =
+        snapshot.sessions.values().map(|facts| (facts.agent_group_id.as_str(), facts.id.as_str())).collect();
+    let mut strangers = Vec::new();
+    for group in entries(&data_dir.join("v2-sessions")).filter(is_folder) {
+        let group_name = group.file_name();
+        for session in entries(&group.path()).filter(is_folder) {
+            let name = session.file_name();
+            let (Some(group), Some(session_name)) = (group_name.to_str(), name.to_str()) else { continue };
+            // Other folders are not sessions: what a group's agents share, for example.
+            let has_database = std::fs::symlink_metadata(session.path().join("outbound.db")).is_ok();
+            if has_database && !known.contains(&(group, session_name)) {
+                strangers.push(format!("{group}/{session_name}"));
+            }
+            if strangers.len() == DOCTOR_FINDINGS_MAX {
+                break;
+            }
+        }
+    }
+    if strangers.is_empty() {
+        return None;
+    }
+    strangers.sort();
+    let count = strangers.len();
+    strangers.truncate(NAMES_TOLD_MAX);
+    let more = if count > NAMES_TOLD_MAX { ", …" } else { "" };
+    let words = format!("{count} session folders have no row in v2.db: {}{more}", strangers.join(", "));
+    let remedy = "remove them if their sessions were deleted; restore v2.db if it is older than they are";
+    Some(Finding::warning(FindingId::FolderWithoutRow, "v2-sessions", words, remedy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Level;
+    use super::*;
+    use crate::doctor::examine as examine_all;
+    use crate::settings::Settings;
+    use crate::testing::{DataDir, SessionSpec};
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn found(data: &DataDir, id: FindingId) -> Vec<Finding> {
+        let findings = examine_all(data.path(), &Settings::default(), &mut |_, _| {});
+        findings.into_iter().filter(|finding| finding.id == id).collect()
+    }
+
+    #[test]
+    fn a_session_folder_without_a_row_is_named_and_other_folders_are_not() {
+        let data = DataDir::new();
+        let agent = data.session(SessionSpec::new("ag").chat("slack", "slack:C1"));
+        let group = agent.folder().parent().unwrap().to_owned();
+        fs::create_dir(group.join(".shared")).unwrap();
+        assert_eq!(found(&data, FindingId::FolderWithoutRow), []);
+        fs::create_dir(group.join("sess-lost")).unwrap();
+        fs::write(group.join("sess-lost/outbound.db"), "").unwrap();
+        let findings = found(&data, FindingId::FolderWithoutRow);
+        assert!(
+            findings[0].finding.contains("1 session folders have no row in v2.db: ag/sess-lost"),
+            "{findings:?}"
+        );
+    }
+
+    #[test]
+    fn tokens_that_others_can_read_are_found_unless_the_directory_is_closed() {
+        let data = DataDir::new();
+        let tokens = data.path().join("nanorelay-tokens.json");
+        fs::write(&tokens, "{}").unwrap();
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        set(data.path(), 0o755);
+        set(&tokens, 0o644);
+        let findings = found(&data, FindingId::PrivateFile);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(findings[0].remedy.as_deref().is_some_and(|remedy| remedy.starts_with("chmod go= ")));
+        set(&tokens, 0o600);
+        assert_eq!(found(&data, FindingId::PrivateFile), []);
+        set(&tokens, 0o644);
+        set(data.path(), 0o700);
+        assert_eq!(found(&data, FindingId::PrivateFile), []);
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_the_socket_is_an_error_and_a_left_over_socket_is_none() {
+        let data = DataDir::new();
+        let path = data.path().join("nanorelay.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert_eq!(found(&data, FindingId::Socket), []);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert_eq!(found(&data, FindingId::Socket)[0].level, Level::Error);
+    }
+}
