@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::control::client::{ClientError, ControlClient};
 use crate::control::http::server::{BoundServer, RunningServer};
 use crate::control::socket::ControlSocket;
+use crate::control::status::HttpAddress;
 use crate::host::PreparedHost;
 use crate::logging::{self, Logging};
 use indicatif::ProgressBar;
@@ -45,7 +46,7 @@ impl RunningHost {
             }
             Err(error) => {
                 relay.shutdown(config.shutdown_deadline).await;
-                Err(Failure::Io("cannot open the control socket", error))
+                Err(Failure::CannotCreate("the control socket".to_owned(), error))
             }
         }
     }
@@ -54,6 +55,7 @@ impl RunningHost {
     pub fn serve(&mut self, server: BoundServer) -> Result<SocketAddr, Failure> {
         let server = server.serve(self.relay.clone())?;
         let address = server.address();
+        HttpAddress::note(&self.relay, address);
         self.server = Some(server);
         Ok(address)
     }

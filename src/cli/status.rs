@@ -50,6 +50,7 @@ fn text(status: &HostStatus) -> String {
     let fields = [
         ("host", format!("process {}, version {}", status.process_id, status.version)),
         ("since", format!("{} ({uptime})", status.started_at)),
+        ("http api", status.http_address.as_ref().map_or("off".to_owned(), |at| format!("http://{at}/"))),
         (
             "sessions",
             format!(

@@ -4,9 +4,27 @@ use nanorelay_actors::channel::ChannelSnapshot;
 use nanorelay_actors::relay::{OperationError, Relay};
 use nanorelay_actors::report::{HoldRecord, Standing};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::sync::OnceLock;
 
 /// Holds that are listed; there may be one for every chat.
 const HOLDS_LISTED_MAX: usize = 100;
+
+/// Where the HTTP API of a relay listens, once it does.
+#[derive(Debug, Default)]
+pub struct HttpAddress(OnceLock<SocketAddr>);
+
+impl HttpAddress {
+    /// Notes that the API of this relay listens.
+    pub fn note(relay: &Relay, address: SocketAddr) {
+        // A relay is served once; a second address is not the first one's business.
+        let _ = relay.extension(Self::default).0.set(address);
+    }
+
+    fn of(relay: &Relay) -> Option<SocketAddr> {
+        relay.extension(Self::default).0.get().copied()
+    }
+}
 
 /// A running host at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +39,8 @@ pub struct HostStatus {
     pub now: String,
     /// For how long it runs, in milliseconds.
     pub uptime_ms: u64,
+    /// Where its HTTP API and its dashboard listen; none = they are off.
+    pub http_address: Option<String>,
     /// Counts since its start.
     pub totals: Totals,
     /// How late messages came within the last minutes; none when none came.
@@ -110,6 +130,7 @@ impl HostStatus {
             started_at: started_at.to_iso(),
             now: now.to_iso(),
             uptime_ms: u64::try_from(now.since(started_at).as_millis()).unwrap_or(u64::MAX),
+            http_address: HttpAddress::of(relay).map(|address| address.to_string()),
             totals: Totals {
                 delivered: counted.delivered,
                 applied: counted.applied,

@@ -27,7 +27,8 @@ fn a_running_host_says_how_it_does_and_a_stopped_one_is_told_apart() {
     let agent = data.session(SessionSpec::new("ag").chat("matrix", "matrix:!1"));
     let stopped = nanorelay(&["status"]).data(data.path()).run().expect_code(69);
     assert!(stopped.stderr.contains("no host runs on"), "{stopped:?}");
-    let mut host = nanorelay(&["serve"]).data(data.path()).start();
+    let mut host =
+        nanorelay(&["serve"]).data(data.path()).env("NANORELAY__SERVER__LISTEN", "127.0.0.1:0").start();
     host.wait_for_log("ready");
     let id = agent.text("to nowhere");
     let begun = Instant::now();
@@ -39,6 +40,7 @@ fn a_running_host_says_how_it_does_and_a_stopped_one_is_told_apart() {
         assert!(begun.elapsed() < PATIENCE, "the message does not wait: {status}");
     };
     assert_eq!(status["process_id"], host.id());
+    assert!(status["http_address"].as_str().is_some_and(|at| at.starts_with("127.0.0.1:")), "{status}");
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(status["oldest_undelivered"]["message_id"], json!(id));
     assert_eq!(status["failing"][0]["channel"], "matrix");

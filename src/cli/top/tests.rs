@@ -15,6 +15,7 @@ fn status() -> HostStatus {
         started_at: "2026-11-22T10:00:00.000Z".to_owned(),
         now: "2026-11-22T12:03:00.000Z".to_owned(),
         uptime_ms: 7_380_000,
+        http_address: Some("127.0.0.1:8420".to_owned()),
         totals: Totals { delivered: 100, attempts: 120, ..Totals::default() },
         lag: Some(LagTold { p50_ms: 2, p99_ms: 9 }),
         standing: Standing {
@@ -80,7 +81,7 @@ fn the_view_tells_rates_lag_what_waits_what_fails_and_what_is_held() {
     shows(
         &screen,
         &[
-            "nanorelay 0.1.0  process 4711, up 2 h 3 min",
+            "nanorelay 0.1.0  process 4711, up 2 h 3 min, http://127.0.0.1:8420/",
             "delivered -  attempts -",
             "p50 2 ms, p99 9 ms   oldest 1 min 0 s: sess-old m\\u{1b}[2J",
             "queued 7  sending 0  retrying 3",

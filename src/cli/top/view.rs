@@ -43,6 +43,9 @@ fn title_line(screen: &Screen) -> Line<'static> {
         Span::styled(format!(" nanorelay {} ", one_line(&status.version)), bold()),
         Span::raw(format!(" process {}, up {uptime}", status.process_id)),
     ];
+    if let Some(address) = &status.http_address {
+        parts.push(Span::raw(format!(", http://{}/", one_line(address))));
+    }
     if screen.is_paused {
         parts.push(Span::styled("  STOPPED", warning()));
     }
