@@ -22,7 +22,7 @@ impl Host {
         match self {
             Self::Running(client) => client.replay(key).map_err(unreachable),
             Self::Stopped(host) => host.noted("delivery.replay", target(&checked), |host| {
-                Ok(host.replay(&[checked.clone()])? as u64)
+                Ok(host.replay(std::slice::from_ref(&checked))? as u64)
             }),
         }
     }

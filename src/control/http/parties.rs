@@ -48,8 +48,8 @@ pub(super) async fn tenants(
     access: Access<Read>,
     query: Query<PageQuery>,
 ) -> Result<Json<Page<TenantRecord>>, Problem> {
-    let (relay, tenants) = access.lists();
-    query.0.page(relay.tenants(tenants.clone()).await?, |record| record.name.clone())
+    let (relay, visible) = access.lists();
+    query.0.page(relay.tenants(visible.clone()).await?, |record| record.name.clone())
 }
 
 /// The channel accounts, by name
@@ -74,11 +74,11 @@ pub(super) async fn agents(
     access: Access<Read>,
     query: Query<PageQuery>,
 ) -> Result<Json<Page<AgentRecord>>, Problem> {
-    let (relay, tenants) = access.lists();
+    let (relay, visible) = access.lists();
     let mut agents = relay.agents().await;
     agents.retain(|agent| {
         let group = AgentGroupId::new(&agent.agent_group_id);
-        group.is_ok_and(|group| tenants.contains(&relay.group_tenant(&group)))
+        group.is_ok_and(|group| visible.contains(&relay.group_tenant(&group)))
     });
     query.0.page(agents, |record| record.session_id.clone())
 }

@@ -315,7 +315,7 @@ async fn a_file_that_is_no_socket_is_left_alone() {
 async fn a_request_without_bound_or_sense_is_refused() {
     for request in [vec![b'x'; REQUEST_BYTES_MAX + 10], b"{\"command\":\"explode\"}\n".to_vec()] {
         let line = &request[..request.len().min(REQUEST_BYTES_MAX + 1)];
-        let message = answer(line, &mut &b""[..], &Fake, &Semaphore::new(1)).await.unwrap_err();
+        let message = answer(line, "x", &mut &b""[..], &Fake, &Semaphore::new(1)).await.unwrap_err();
         assert!(message.starts_with("the request is "), "{message}");
     }
 }
