@@ -50,6 +50,10 @@ mod documentation {
     struct Readme;
     #[doc = include_str!("../docs/custom-actions.md")]
     struct CustomActions;
+    #[doc = include_str!("../docs/embedding.md")]
+    struct Embedding;
+    #[doc = include_str!("../docs/testing.md")]
+    struct Testing;
     #[doc = include_str!("../docs/messages-for-agents.md")]
     struct MessagesForAgents;
     #[doc = include_str!("../docs/runtimes.md")]

@@ -5,6 +5,7 @@
 //! which each is an attempt (`send.rs`). What must not be lost is in the ledger: when the actor dies, sessions hand their messages in again.
 
 pub mod account;
+pub mod actor;
 pub mod adapter;
 mod attachments;
 mod dispatch;

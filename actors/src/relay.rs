@@ -8,6 +8,7 @@ mod deliveries;
 mod error;
 mod extensions;
 mod health;
+mod home;
 mod inbox;
 mod lanes;
 mod pauses;
@@ -19,6 +20,7 @@ mod standing;
 mod stopped;
 mod tasks;
 mod tenants;
+mod thread;
 
 pub use audit::AuditId;
 pub use builder::{RelayBuilder, StartError};
@@ -28,6 +30,7 @@ pub use pauses::Resume;
 pub use questions::{Answer, AnswerError, QuestionList, QuestionRecord};
 pub use sessions::{CreateSessionError, ReadySession, SessionMode, SessionRequest, UnresolvedSession};
 pub use stopped::StoppedHost;
+pub use thread::{RelayThread, ThreadPanicked};
 
 use self::extensions::Extensions;
 use crate::engine::Engine;
@@ -42,11 +45,14 @@ use crate::session::messages::LookReason;
 use crate::store::error::StoreError;
 use crate::store::ledger::Left;
 use crate::sweep::{ObserveSweep, SweepSnapshot};
+use home::{Home, WhenCallerGoes};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// The shortest pause between two looks at what is left while draining.
 const DRAIN_PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -59,6 +65,10 @@ pub struct Relay {
 
 struct Shared {
     engine: Arc<Engine>,
+    /// Where it lives.
+    home: Home,
+    /// Whether a shutdown has come to its end.
+    ended: watch::Sender<bool>,
     /// The task that brings the supervisor back.
     root: actix_rt::task::JoinHandle<()>,
     /// The task that keeps the ledger small.
@@ -69,6 +79,12 @@ struct Shared {
     draining: AtomicUsize,
     /// What others keep for as long as the relay lives.
     extensions: Extensions,
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay").field("data_dir", &self.engine().data_dir).finish_non_exhaustive()
+    }
 }
 
 impl Relay {
@@ -112,6 +128,14 @@ impl Relay {
     ///
     /// Messages of a type without a channel, or of one that is paused until it is resumed, are not waited for. Counts are those since the start of the relay.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
+        let relay = self.clone();
+        let drained =
+            self.at_home(WhenCallerGoes::Abort, move || async move { relay.drain_here(deadline).await });
+        // Where nothing runs any more, nobody can say what is left.
+        drained.await.unwrap_or_else(|| self.report(&Left { held: 1, ..Left::default() }))
+    }
+
+    async fn drain_here(&self, deadline: Duration) -> DrainReport {
         let _draining = health::Draining::begin(&self.shared.draining);
         let started = tokio::time::Instant::now();
         self.look(None, LookReason::Reload).await;
@@ -171,10 +195,34 @@ impl Relay {
     /// Ends the relay: takes nothing new in, stops the agents of its runtime, waits for sends on their way for at most `deadline`, tells the
     /// sessions what was delivered, and stops all actors. What is cut off is in the ledger.
     pub async fn shutdown(&self, deadline: Duration) {
+        if *self.shared.ended.borrow() {
+            return;
+        }
+        let relay = self.clone();
+        // It goes on when its caller gives up waiting: half a shutdown helps nobody.
+        let ended =
+            self.at_home(WhenCallerGoes::GoOn, move || async move { relay.shut_down_here(deadline).await });
+        if ended.await.is_none() {
+            slog::error!(self.engine().logger, "the relay's arbiter has ended before its relay");
+        }
+        self.shared.ended.send_replace(true);
+    }
+
+    /// Waits until a shutdown of any handle has come to its end.
+    pub async fn ended(&self) {
+        // The sender lives as long as this handle.
+        let _ = self.shared.ended.subscribe().wait_for(|ended| *ended).await;
+    }
+
+    async fn shut_down_here(&self, deadline: Duration) {
         let engine = self.engine();
         engine.stopping.store(true, Ordering::Release);
         let begun = tokio::time::Instant::now();
-        engine.runtime.shutdown(deadline).await;
+        let runtime = Arc::clone(&engine.runtime);
+        // A task of its own: a runtime that panics must not keep the relay from its end.
+        if actix_rt::spawn(async move { runtime.shutdown(deadline).await }).await.is_err() {
+            slog::error!(engine.logger, "the agent runtime panicked in its shutdown");
+        }
         // After the agents: their last words are work too, and so is what `v2.db` is told of their ends.
         let left = deadline.saturating_sub(begun.elapsed());
         let is_idle = tokio::time::timeout(left, self.settle()).await.is_ok();
@@ -243,7 +291,10 @@ impl Relay {
 
     /// The agents that run, want to, or failed, by session; none when they are somebody else's.
     pub async fn agents(&self) -> Vec<AgentRecord> {
-        let mut agents = self.engine().runtime.agents().await;
+        let engine = Arc::clone(self.engine());
+        let agents =
+            self.at_home(WhenCallerGoes::Abort, move || async move { engine.runtime.agents().await });
+        let mut agents = agents.await.unwrap_or_default();
         agents.sort_by(|a, b| a.session_id.cmp(&b.session_id));
         agents
     }
@@ -307,6 +358,16 @@ impl Relay {
     ) -> Result<T, OperationError> {
         let engine = Arc::clone(self.engine());
         Ok(self.engine().blocking.run(move || read(&engine)).await??)
+    }
+
+    /// Runs on the relay's arbiter what needs its timers, or what an embedding program wrote for it; `None` when that has
+    /// ended.
+    async fn at_home<T: Send + 'static, F: Future<Output = T> + 'static>(
+        &self,
+        when_caller_goes: WhenCallerGoes,
+        work: impl FnOnce() -> F + Send + 'static,
+    ) -> Option<T> {
+        self.shared.home.run(when_caller_goes, work).await
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {

@@ -15,16 +15,23 @@
 //! ```
 
 pub mod agent;
+pub mod contract;
 pub mod crash_point;
 pub mod data_dir;
 pub mod database;
+mod delivery;
 pub mod fault;
 pub mod mock_channel;
 mod schema;
+pub mod scripted_agents;
 pub mod seed_era;
+mod settings;
 pub mod virtual_clock;
 
 pub use agent::{DeliveredRow, InboundRow, RowSpec, TestAgent};
 pub use data_dir::{DataDir, Era, QuestionRow, SessionSpec};
+pub use delivery::sample_delivery;
 pub use mock_channel::{Answer, Call, MockChannel, Outcome, ReceivedFile};
+pub use scripted_agents::{Reaction, ScriptedAgents};
+pub use settings::fast_settings;
 pub use virtual_clock::VirtualClock;

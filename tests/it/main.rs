@@ -4,6 +4,7 @@ mod actions;
 mod agents;
 mod cli;
 mod conformance;
+mod contract;
 mod control;
 mod deliveries;
 mod demo;

@@ -1,9 +1,11 @@
 //! Starts a relay.
 
 use super::extensions::Extensions;
+use super::home::Home;
 use super::{Relay, Shared, root};
 use crate::channel::ChannelActor;
 use crate::channel::account::ChannelAccounts;
+use crate::channel::actor::{ActorChannel, Deliver, answer_within};
 use crate::channel::adapter::{Channel, Idempotency};
 use crate::clock::{SharedClock, SystemClock};
 use crate::engine::Engine;
@@ -31,10 +33,12 @@ use crate::supervise::exit_guard::ExitReporter;
 use crate::sweep::SweepActor;
 use crate::system_action::{ActionPolicy, AllowEveryAction, SystemActionHandler, SystemActions};
 use crate::task_scheduler::{ArmAll, TaskSchedulerActor};
+use actix::Recipient;
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
+use tokio::sync::watch;
 
 /// Why a relay could not start.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +69,13 @@ pub enum StartError {
     /// The ledger could not be written.
     #[error("{0}")]
     Ledger(#[from] crate::ledger::LedgerError),
+    /// There is no actix system here. Start inside one, or call [`RelayBuilder::start_on_thread`].
+    #[error("there is no actix system on this thread: start inside one, or use start_on_thread")]
+    NoActixSystem,
+    /// The relay's own thread could not be made, or panicked while the relay started: a bug of an implementation that
+    /// the builder was given, or of nanorelay.
+    #[error("the relay's thread {0}")]
+    Thread(String),
 }
 
 type Adapter = (Arc<dyn Channel>, ChannelSettings);
@@ -74,6 +85,7 @@ pub struct RelayBuilder {
     data_dir: PathBuf,
     settings: Settings,
     channels: Vec<(String, Adapter)>,
+    channel_actors: Vec<(String, Recipient<Deliver>, ChannelSettings)>,
     fallback: Option<Adapter>,
     runtime: Option<Arc<dyn AgentRuntime>>,
     actions: SystemActions,
@@ -88,6 +100,7 @@ impl RelayBuilder {
             data_dir,
             settings: Settings::default(),
             channels: Vec::new(),
+            channel_actors: Vec::new(),
             fallback: None,
             runtime: None,
             actions: SystemActions::default(),
@@ -116,6 +129,23 @@ impl RelayBuilder {
         settings: ChannelSettings,
     ) -> Self {
         self.channels.push((channel_type.to_owned(), (adapter, settings)));
+        self
+    }
+
+    /// Delivers messages of `channel_type` by an actor, on whatever arbiter it lives, with the default settings. See
+    /// [`ActorChannel`] for what follows from its end, a full mailbox, or a panic.
+    pub fn channel_actor(self, channel_type: &str, actor: Recipient<Deliver>) -> Self {
+        self.channel_actor_with(channel_type, actor, ChannelSettings::default())
+    }
+
+    /// The same with settings.
+    pub fn channel_actor_with(
+        mut self,
+        channel_type: &str,
+        actor: Recipient<Deliver>,
+        settings: ChannelSettings,
+    ) -> Self {
+        self.channel_actors.push((channel_type.to_owned(), actor, settings));
         self
     }
 
@@ -156,12 +186,18 @@ impl RelayBuilder {
         self
     }
 
-    /// Starts all actors and looks at every session that does not rest. Must run inside an actix System.
-    pub async fn start(self) -> Result<Relay, StartError> {
+    /// Starts all actors and looks at every session that does not rest. Runs inside an actix system, on whose arbiter the
+    /// actors then live; elsewhere, see [`RelayBuilder::start_on_thread`].
+    ///
+    /// # Errors
+    /// When the data directory, a database or a setting cannot be used. Nothing was started then.
+    pub async fn start(mut self) -> Result<Relay, StartError> {
+        let home = Home::here().ok_or(StartError::NoActixSystem)?;
         let lock = lock(&self.data_dir)?;
         let blocking = Blocking::new(self.settings.limits.blocking_max);
         let stores = open_stores(&blocking, self.data_dir.clone(), self.clock.now()).await?;
         let Stores { writer, reader, central, snapshot, sessions_root, in_turn, at_rest, holds } = stores;
+        self.wrap_channel_actors();
         let channels = accounts(self.channels, self.fallback)?;
         channels.all().for_each(|account| account.restore(&holds));
         let tenants = Tenants::new(&self.settings.tenants)
@@ -218,9 +254,12 @@ impl RelayBuilder {
         let root = launch(&engine, exit_receiver, in_turn, &at_rest);
         let pruning = actix_rt::spawn(crate::retention::run(Arc::clone(&engine)));
         let caring = actix_rt::spawn(crate::runtime::care::run(Arc::clone(&engine)));
+        let (ended, home) = (watch::Sender::new(false), home);
         Ok(Relay {
             shared: Arc::new(Shared {
                 engine,
+                home,
+                ended,
                 root,
                 pruning,
                 caring,
@@ -228,6 +267,15 @@ impl RelayBuilder {
                 extensions: Extensions::default(),
             }),
         })
+    }
+
+    /// After all settings are known: how long an actor may take depends on them.
+    fn wrap_channel_actors(&mut self) {
+        let limit = answer_within(&self.settings.limits);
+        for (name, actor, settings) in self.channel_actors.drain(..) {
+            let channel = Arc::new(ActorChannel::new(actor).answer_within(limit));
+            self.channels.push((name, (channel, settings)));
+        }
     }
 }
 

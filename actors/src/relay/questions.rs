@@ -1,5 +1,6 @@
 //! Answers to the questions that agents ask.
 
+use super::home::WhenCallerGoes;
 use super::{OperationError, Relay, StoppedHost, inbox::active};
 use crate::inbox::{EnqueueError, Enqueued, InboxMessage, MessageOrigin};
 use crate::limits::Limits;
@@ -9,6 +10,7 @@ use crate::runtime::AgentSession;
 use crate::store::central::{ContainerStatus, PendingQuestion, PendingQuestions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// A question that waits for its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,7 +118,10 @@ impl Relay {
         let session = question.session_id.clone();
         let facts = self.open_session(&session).await?;
         let agent = AgentSession { session_id: session.clone(), agent_group_id: facts.agent_group_id };
-        let is_gone = self.engine().agent_state(&agent).await == AgentState::Stopped;
+        let engine = Arc::clone(self.engine());
+        let state =
+            self.at_home(WhenCallerGoes::Abort, move || async move { engine.agent_state(&agent).await });
+        let is_gone = state.await.ok_or(OperationError::Ended)? == AgentState::Stopped;
         let enqueued = self.enqueue(session, message(&question, &answer, is_gone)).await?;
         self.read(move |engine| engine.central.remove_question(&question)).await?;
         Ok(enqueued)

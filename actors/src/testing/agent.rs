@@ -1,5 +1,7 @@
 //! An agent that writes its session's files exactly as a container does.
 
+mod assertions;
+
 use super::database;
 use crate::model::time::Timestamp;
 use rusqlite::types::FromSql;

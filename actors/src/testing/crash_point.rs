@@ -4,6 +4,7 @@
 //! programs that are built for tests know of it: without the feature `testing` the places are empty.
 
 use rustix::process::{Signal, getpid, kill_process};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,6 +29,23 @@ pub const OTHER_LABELS: [&str; 2] = ["inbox_files_copied", "session_row_written"
 
 fn is_listed(label: &str) -> bool {
     LABELS.contains(&label) || OTHER_LABELS.contains(&label)
+}
+
+/// Lets a program that is built with the feature `testing` die at a place, when it reaches that for the `nth` time.
+///
+/// ```
+/// # use std::process::Command;
+/// let mut host = Command::new("target/debug/my-host");
+/// nanorelay_actors::testing::crash_point::crash_at(&mut host, "adapter_answered", 3);
+/// ```
+///
+/// # Panics
+/// When there is no such place, or `nth` is 0.
+#[track_caller]
+pub fn crash_at(command: &mut Command, label: &str, nth: u64) {
+    assert!(is_listed(label), "there is no place {label:?}; there are {LABELS:?} and {OTHER_LABELS:?}");
+    assert!(nth > 0, "the first time is 1");
+    command.env(VARIABLE, format!("{label}:{nth}"));
 }
 
 struct Plan {

@@ -1,5 +1,6 @@
 //! A channel that records every call and answers as it is told.
 
+mod actor;
 mod answer;
 mod assertions;
 mod find;
@@ -184,6 +185,21 @@ impl MockChannel {
         self
     }
 
+    /// A platform that comes and goes: for calls for which nothing else was said, `up` of them are accepted, then `down`
+    /// get `answer`, and so on.
+    ///
+    /// # Panics
+    /// When both are 0.
+    pub fn flap(&self, up: usize, down: usize, answer: Answer) -> &Self {
+        assert!(up + down > 0, "a platform is up or down");
+        let mut number = 0;
+        self.script(move |_| {
+            let is_up = number % (up + down) < up;
+            number += 1;
+            if is_up { Answer::Accept } else { answer.clone() }
+        })
+    }
+
     fn add_rule(
         &self,
         first: bool,
@@ -322,6 +338,13 @@ impl MockChannel {
                 Answer::AcceptAs(id) => {
                     self.show(number);
                     return Ok(Receipt { platform_message_id: Some(id), limit: None });
+                }
+                Answer::AcceptAndLimit(limit) => {
+                    self.show(number);
+                    return Ok(Receipt {
+                        platform_message_id: Some(format!("plat-{number}")),
+                        limit: Some(limit),
+                    });
                 }
                 Answer::AcceptThenFail(error) => {
                     self.show(number);

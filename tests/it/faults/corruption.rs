@@ -87,7 +87,7 @@ async fn a_ledger_with_destroyed_pages_is_refused_and_left_alone() {
     database::open(&path).execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").expect("a checkpoint");
     let pages = Pages::destroy(&path);
     let meanwhile = battle.victim.text("meanwhile");
-    let error = battle.host.builder().start().await.err().expect("the ledger is damaged").to_string();
+    let error = battle.host.builder().start().await.expect_err("the ledger is damaged").to_string();
     assert!(error.contains("nanorelay.db is damaged"), "{error}");
     assert_eq!(battle.slack.calls().len(), 1, "without a ledger nothing is sent");
     pages.restore();

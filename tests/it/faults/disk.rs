@@ -115,7 +115,7 @@ async fn a_host_that_starts_on_a_full_disk_says_so_and_starts_when_there_is_room
     let mut host = TestHost::new(data.path());
     let slack = host.channel("slack");
     disk.fill();
-    let error = host.builder().start().await.err().expect("there is no room for a ledger").to_string();
+    let error = host.builder().start().await.expect_err("there is no room for a ledger").to_string();
     assert!(error.contains("full") || error.contains("No space"), "{error}");
     disk.free();
     assert_eq!(host.drain().await.report.delivered, 1);
@@ -135,7 +135,7 @@ async fn a_host_that_starts_on_a_read_only_disk_says_so_and_starts_when_it_can_b
     assert_eq!(host.drain().await.report.delivered, 1);
     ids.push(agents[1].text("meanwhile"));
     disk.remount("remount,ro");
-    let error = host.builder().start().await.err().expect("nothing can be recorded").to_string();
+    let error = host.builder().start().await.expect_err("nothing can be recorded").to_string();
     assert!(error.to_lowercase().contains("read-only") || error.contains("readonly"), "{error}");
     assert_eq!(slack.calls().len(), 1);
     disk.remount("remount,rw");

@@ -127,7 +127,7 @@ async fn a_ledger_that_cannot_be_read_stops_lists_and_starts_with_its_reason_and
     settled(&relay).await;
     relay.shutdown(SHUTDOWN_DEADLINE).await;
     ids.push(agent.text("waits for the next life"));
-    let error = host.builder().start().await.err().expect("it cannot be read").to_string();
+    let error = host.builder().start().await.expect_err("it cannot be read").to_string();
     assert!(error.contains(words), "{error}");
 
     drop(fault);

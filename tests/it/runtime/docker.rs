@@ -196,7 +196,7 @@ async fn without_an_engine_the_relay_does_not_start_and_says_why() {
     let mut settings = settings(&engine, &echo("1h"));
     settings.socket = Path::new("/nowhere/engine.sock").to_owned();
     let builder = world.host.builder().runtime(Arc::new(docker::runtime(settings)));
-    let error = builder.start().await.err().expect("there is no engine").to_string();
+    let error = builder.start().await.expect_err("there is no engine").to_string();
     assert!(error.starts_with("agents: the container engine at /nowhere/engine.sock: "), "{error}");
     assert_eq!(engine.requests("").len(), 0);
     assert_eq!(engine.containers().into_values().collect::<Vec<Value>>(), [] as [Value; 0]);

@@ -3,8 +3,9 @@
 use nanorelay_actors::clock::{SharedClock, SystemClock};
 use nanorelay_actors::relay::{Relay, RelayBuilder};
 use nanorelay_actors::report::{DeliveryFilter, DeliveryRecord, DrainReport};
-use nanorelay_actors::settings::{ChannelSettings, Durability, RetrySchedules, Settings, Watch};
+use nanorelay_actors::settings::{ChannelSettings, Settings};
 use nanorelay_actors::testing::MockChannel;
+pub use nanorelay_actors::testing::fast_settings;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -111,23 +112,4 @@ impl TestHost {
 pub fn in_a_process_that_is_killed<F: Future<Output = ()>>(work: impl FnOnce() -> F + Send + 'static) {
     let process = std::thread::spawn(move || actix_rt::System::new().block_on(work()));
     process.join().expect("the work is done");
-}
-
-/// Settings under which retries take milliseconds, three at most, and nothing is synced to the disk.
-pub fn fast_settings() -> Settings {
-    let mut retry = RetrySchedules::default();
-    for schedule in
-        [&mut retry.rate_limited, &mut retry.transient, &mut retry.unauthorized, &mut retry.unavailable]
-    {
-        schedule.base = Duration::from_millis(2);
-        schedule.delay_max = Duration::from_millis(10);
-    }
-    retry.transient.attempts_max = Some(3);
-    Settings {
-        retry,
-        watch: Watch::Poll,
-        poll_interval: Duration::from_millis(20),
-        durability: Durability::Process,
-        ..Settings::default()
-    }
 }

@@ -125,12 +125,17 @@ impl Receiver {
         Self::start(|_, _| Reply::status(200))
     }
 
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("http://{}/hook", self.address)
+    }
+
     /// The configuration of a channel that sends here.
     pub fn table(&self, channel_type: &str) -> String {
         format!(
-            "[channels.\"{channel_type}\"]\nkind = \"webhook\"\nurl = \"http://{}/hook\"\n\
+            "[channels.\"{channel_type}\"]\nkind = \"webhook\"\nurl = \"{}\"\n\
              secret = \"{SECRET}\"\nallow_private = true\n",
-            self.address
+            self.url()
         )
     }
 

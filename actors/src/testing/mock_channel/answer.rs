@@ -1,6 +1,6 @@
 //! What a mock channel can answer, and how a call can end.
 
-use crate::model::error::{LimitScope, Receipt, SendError};
+use crate::model::error::{LearnedLimit, LimitScope, Receipt, SendError};
 use std::time::Duration;
 
 /// What a [`super::MockChannel`] does with a call.
@@ -10,6 +10,8 @@ pub enum Answer {
     Accept,
     /// Takes the message under a platform id of the test's choice.
     AcceptAs(String),
+    /// Takes the message, and says how much more it takes.
+    AcceptAndLimit(LearnedLimit),
     /// Takes the message, and then fails: the answer is lost on its way.
     AcceptThenFail(SendError),
     /// Fails without taking the message.
@@ -42,6 +44,35 @@ impl Answer {
     /// Never to be accepted.
     pub fn permanent(reason: &str) -> Self {
         Self::Fail(SendError::Permanent { reason: reason.to_owned() })
+    }
+
+    /// The destination is asked to slow down; the others are not.
+    pub fn destination_rate_limited(retry_after: Option<Duration>) -> Self {
+        Self::Fail(SendError::RateLimited {
+            retry_after,
+            scope: LimitScope::Destination,
+            reason: "too many requests for this chat".to_owned(),
+        })
+    }
+
+    /// The platform has a fault and says when to come again, as HTTP 503 with `Retry-After`.
+    pub fn overloaded(retry_after: Duration) -> Self {
+        Self::Fail(SendError::Transient { retry_after: Some(retry_after), reason: "overloaded".to_owned() })
+    }
+
+    /// The destination is gone for good.
+    pub fn destination_gone() -> Self {
+        Self::Fail(SendError::DestinationGone { reason: "no such chat".to_owned() })
+    }
+
+    /// The account's credentials are refused.
+    pub fn unauthorized() -> Self {
+        Self::Fail(SendError::Unauthorized { reason: "invalid token".to_owned() })
+    }
+
+    /// Accepts, and says how much more the platform takes until when.
+    pub fn accept_and_limit(limit: LearnedLimit) -> Self {
+        Self::AcceptAndLimit(limit)
     }
 
     /// The channel cannot send at all now.

@@ -3,6 +3,7 @@
 use super::{Call, MockChannel, Outcome};
 use crate::model::ids::SessionId;
 use crate::model::message::Destination;
+use crate::model::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -77,6 +78,19 @@ impl MockChannel {
                 }
             }
         }
+    }
+
+    /// This message was tried, and not before that time: its `deliver_after`, the end of a pause.
+    ///
+    /// # Panics
+    /// When it was tried earlier, or never.
+    #[track_caller]
+    pub fn assert_not_before(&self, message_id: &str, time: Timestamp) {
+        let calls = self.calls();
+        let of_message = || calls.iter().filter(|call| call.message_id.as_str() == message_id);
+        let first = of_message().map(|call| call.started_at).min();
+        let told = list(of_message());
+        assert!(first.is_some_and(|at| at >= time), "{message_id} before {} ms\n{told}", time.as_ms());
     }
 
     /// No message was tried again before the time that the platform had asked for.
