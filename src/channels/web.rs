@@ -112,6 +112,12 @@ impl WebChats {
         types.lock().unwrap_or_else(PoisonError::into_inner).contains(channel_type.as_str())
     }
 
+    /// The channel types of these chats, by name.
+    pub(crate) fn types(&self) -> Vec<String> {
+        let types = &self.shared.types;
+        types.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
     /// Lets the control plane of a relay show these chats.
     pub fn attach(&self, relay: &Relay) {
         // Those that are attached already stay: a relay writes into one file.

@@ -23,7 +23,22 @@ const ENTRIES_DEFAULT: u32 = 100;
 const ID_BYTES_MAX: usize = 64;
 
 pub(super) fn register(config: &mut ServiceConfig<'_>) {
-    config.service(messages).service(say).service(answer).service(file).service(events);
+    config.service(places).service(messages).service(say).service(answer).service(file).service(events);
+}
+
+/// Where chats in the browser are.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Places {
+    /// The channel types whose sessions have one; none when no channel of kind `web` is configured.
+    channel_types: Vec<String>,
+}
+
+/// Where chats in the browser are
+#[utoipa::path(tag = "chat", responses((status = 200, body = Places)))]
+#[get("/chat")]
+pub(super) async fn places(access: Access<Read>) -> Json<Places> {
+    let (relay, _) = access.lists();
+    Json(Places { channel_types: WebChats::of(relay).map(|chats| chats.types()).unwrap_or_default() })
 }
 
 /// A session's chat in the browser.

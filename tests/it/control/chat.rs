@@ -121,6 +121,13 @@ async fn an_answer_to_a_question_stands_in_the_transcript_and_counts_once() {
 }
 
 #[actix::test]
+async fn a_browser_is_told_of_which_types_chats_can_be() {
+    let world = ChatWorld::start().await;
+    assert_eq!(world.api.get("/v1/chat").await.expect(200), json!({ "channel_types": ["web"] }));
+    world.stop().await;
+}
+
+#[actix::test]
 async fn only_sessions_of_the_browser_and_of_the_caller_have_a_chat() {
     let world = ChatWorld::start().await;
     world.data.session(SessionSpec::new("ag-a").id("sess-slack").chat("slack", "slack:C1"));

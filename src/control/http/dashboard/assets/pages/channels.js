@@ -1,7 +1,7 @@
 // Each channel account: what it takes, and what keeps it from sending.
 
 import { get, may } from "../api.js";
-import { badge, button, count, h, head, link, none, time } from "../dom.js";
+import { button, count, h, head, link, time } from "../dom.js";
 import { redraw, table } from "../table.js";
 import { pauseDialog, resumeDialog } from "./pauses.js";
 
@@ -21,16 +21,15 @@ function draw(ctx, rows, holds) {
   return table({
     caption: "Channels", hideCaption: true, rows, key: (row) => row.name, empty: "No channel is configured. Messages wait until there is one.",
     columns: [
-      { title: "Channel", className: "mono", cell: (row) => link(`#/deliveries?channel=${encodeURIComponent(row.name)}`, row.name) },
-      { title: "Kind", cell: (row) => kind(row) },
+      { title: "Channel", className: "mono", cell: (row) => h("span", { title: trouble(row) }, link(`#/deliveries?channel=${encodeURIComponent(row.name)}`, row.name)) },
       { title: "State", cell: (row) => state(row, paused(row)) },
       { title: "Queued", number: true, cell: (row) => count(row.queued) },
       { title: "On their way", number: true, cell: (row) => count(row.in_flight) },
       { title: "Lanes held back", number: true, cell: (row) => count(row.lanes_held_back) },
-      { title: "Delivered", number: true, cell: (row) => count(row.delivered) },
+      { title: "Attempts", number: true, cell: (row) => count(row.attempts) },
       { title: "Failed", number: true, cell: (row) => count(row.failed) },
       { title: "Breaker", cell: (row) => breaker(row.breaker) },
-      { title: "Limit", cell: (row) => limit(row.rate) },
+      { title: "Limits", cell: (row) => limits(row) },
       { label: "Change", cell: (row) => change(ctx, row, paused(row)) },
     ],
   });
@@ -45,26 +44,24 @@ function state(row, hold) {
 }
 
 function breaker(value) {
-  if (!value || !value.state) return none();
-  const name = value.state === "closed" ? h("span.badge.quiet", {}, "closed") : badge(value.state);
-  return value.until || value.open_until ? h("span", {}, name, " until ", time(value.until || value.open_until)) : name;
+  if (value?.is_open) return h("span", {}, h("span.badge.bad", {}, "open"), value.until ? [" until ", time(value.until)] : null);
+  return value?.failures ? `${count(value.failures)} failures in a row` : h("span.quiet", {}, "closed");
 }
 
-function limit(rate) {
-  if (!rate) return h("span.quiet", {}, "none");
-  const parts = Object.entries(rate).filter(([, value]) => value !== null && typeof value !== "object");
-  const nested = Object.entries(rate).filter(([, value]) => value && typeof value === "object");
-  const text = [
-    ...parts.map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`),
-    ...nested.map(([name, value]) => `${name}: ${Object.entries(value).map(([inner, number]) => `${inner.replaceAll("_", " ")} ${number}`).join(", ")}`),
+function limits(row) {
+  const words = (rate) => `${rate.per_second}/s, burst ${count(rate.burst)}`;
+  const parts = [
+    row.rate ? words(row.rate) : null, row.destination_rate ? `each chat ${words(row.destination_rate)}` : null,
+  ].filter(Boolean);
+  return parts.length ? parts.join("; ") : h("span.quiet", {}, "none of ours");
+}
+
+/** What happens to messages in trouble, as is configured. */
+function trouble(row) {
+  const words = [
+    ["repeats", row.idempotency], ["unknown whether sent", row.on_ambiguous], ["while the first message fails", row.on_block],
   ];
-  return h("span", {}, text.join("; "));
-}
-
-function kind(row) {
-  const more = [["repeats", row.idempotency], ["when it is unknown whether sent", row.on_ambiguous], ["while the first message fails", row.on_block]];
-  const title = more.filter(([, value]) => value).map(([name, value]) => `${name}: ${String(value).replaceAll("_", " ")}`).join("; ");
-  return row.kind ? h("span", { title }, row.kind) : none();
+  return words.filter(([, value]) => value).map(([name, value]) => `${name}: ${String(value).replaceAll("_", " ")}`).join("; ");
 }
 
 function change(ctx, row, hold) {

@@ -59,7 +59,7 @@ async function newChat() {
   let channels = [];
   let groups = [];
   try {
-    channels = (await get("channels")).items.filter((channel) => channel.kind === "web");
+    channels = (await get("chat")).channel_types;
     groups = (await get("tenants")).items.flatMap((tenant) => tenant.agent_groups || []);
   } catch (error) {
     toast(error.message, "bad");
@@ -78,7 +78,7 @@ async function newChat() {
     fields: [group],
     act: (values, key) => post("sessions", {
       agent_group_id: values.agent_group_id, add_chat: true,
-      chat: { channel_type: channels[0].name === "*" ? "web" : channels[0].name, platform_id: `web:${key.slice(0, 12)}` },
+      chat: { channel_type: channels[0], platform_id: `web:${key.slice(0, 12)}` },
     }, key),
     done: (made) => {
       location.hash = `#/chat/${part(made.session_id)}`;
