@@ -89,10 +89,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let own = get(address, "/", None).await?;
     assert!(own.ends_with("the application's own page"), "{own}");
-    let stranger = get(address, "/agents/v1/sessions", None).await?;
+    let stranger = get(address, "/agents/v1/channels", None).await?;
     assert!(stranger.starts_with("HTTP/1.1 401"), "{stranger}");
-    let alice = get(address, "/agents/v1/sessions", Some("alice")).await?;
-    assert!(alice.starts_with("HTTP/1.1 200") && alice.contains(agents[0].session_id()), "{alice}");
+    let alice = get(address, "/agents/v1/channels", Some("alice")).await?;
+    assert!(alice.starts_with("HTTP/1.1 200") && alice.contains("\"attempts\":3"), "{alice}");
     println!("{}", alice.lines().last().unwrap_or_default());
 
     // Streams first, then the server, then the relay.
