@@ -23,8 +23,10 @@ use crate::channel::dispatch::Dispatcher;
 use crate::channel::queue::QueuedDelivery;
 use crate::channel::run::{Ended, Lanes};
 use crate::engine::Engine;
+use crate::engine::events::Happened;
 use crate::limits::MAILBOX_CAPACITY;
 use crate::model::time::Timestamp;
+use crate::report::EventKind;
 use crate::session::messages::ChannelRestarted;
 use crate::supervise::activity::ActivityToken;
 use crate::supervise::exit_guard::{ActorName, ExitGuard};
@@ -54,6 +56,8 @@ pub struct ChannelActor {
     timer: Option<(Timestamp, SpawnHandle)>,
     /// Held while something can be sent.
     busy: Option<ActivityToken>,
+    /// Whether it was told that something other than its own pace holds the account back.
+    is_told_blocked: bool,
     /// Tells the supervisor about this actor's end.
     _guard: ExitGuard,
 }
@@ -114,6 +118,7 @@ impl ChannelActor {
                 dispatcher,
                 timer: None,
                 busy: None,
+                is_told_blocked: false,
                 _guard: guard,
             }
         });
@@ -144,6 +149,24 @@ impl ChannelActor {
         self.listen(ctx);
         self.set_timer(ctx);
         self.update_busy();
+        self.tell_when_blocked(now);
+    }
+
+    fn tell_when_blocked(&mut self, now: Timestamp) {
+        let dispatcher = self.dispatcher.borrow();
+        let blocked = dispatcher.blocked_by_trouble();
+        if blocked.is_some() == self.is_told_blocked {
+            return;
+        }
+        self.is_told_blocked = blocked.is_some();
+        if let Some(blocked) = blocked {
+            self.engine.events.tell(Happened {
+                channel: Some(dispatcher.account_name().clone()),
+                detail: Some(blocked.reason.as_str().into()),
+                until: blocked.until,
+                ..Happened::new(EventKind::ChannelBlocked, now)
+            });
+        }
     }
 
     /// Waits for ends of runs while there are any: it would keep the actor alive for ever.

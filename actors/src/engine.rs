@@ -4,22 +4,27 @@ pub mod active_sessions;
 pub mod conditions;
 pub(crate) mod control;
 pub mod directory;
+pub mod events;
 pub mod failure_wakes;
 pub mod file_marks;
+pub mod hand_overs;
 pub mod hints;
 pub mod holds;
 pub mod last_standing;
 pub mod quotas;
 pub mod statistics;
+mod told;
 pub mod warnings;
 
 use crate::channel::account::ChannelAccounts;
 use crate::clock::SharedClock;
 use crate::engine::active_sessions::ActiveSessions;
 use crate::engine::directory::Directory;
+use crate::engine::events::Events;
 use crate::engine::failure_wakes::FailureWakes;
 use crate::engine::file_marks::FileMarks;
-use crate::engine::hints::Hints;
+use crate::engine::hand_overs::HandOvers;
+use crate::engine::hints::{Hint, Hints};
 use crate::engine::holds::Holds;
 use crate::engine::last_standing::LastStanding;
 use crate::engine::quotas::{AttachmentQuota, TaskCounts};
@@ -28,11 +33,13 @@ use crate::engine::warnings::{Warned, Warnings};
 use crate::ledger::Ledger;
 use crate::limits::{ACTIVATIONS_MAX, IDLE_HANDLES_MAX, REST_MARKS_PER_RECORD_MAX};
 use crate::model::error::ErrorClass;
+use crate::model::history::History;
 use crate::model::ids::{AgentGroupId, ChannelType, MessageId, SessionId};
 use crate::model::series::SeriesDefaults;
 use crate::model::staleness::AgentState;
 use crate::model::tenant::Tenants;
 use crate::model::time::Timestamp;
+use crate::report::EventKind;
 use crate::runtime::{AgentRuntime, AgentSession, AgentStatuses, Running};
 use crate::settings::Settings;
 use crate::store::central::{Central, CentralSnapshot, ContainerStatus};
@@ -96,12 +103,18 @@ pub struct Engine {
     pub started_at: Timestamp,
     /// Counts what happened.
     pub statistics: Statistics,
+    /// What came of messages over the last hours.
+    pub history: Mutex<History>,
+    /// Tells what happens.
+    pub events: Events,
     /// Bounds what one session has logged.
     pub warnings: Warnings,
     /// Bounds how often failures wake one session's agent.
     pub failure_wakes: FailureWakes,
     /// Bounds the attachments that one session sends at a time.
     pub attachments: AttachmentQuota,
+    /// Messages that are being handed to another agent.
+    pub hand_overs: HandOvers,
     /// Adds up the tasks of each agent group.
     pub tasks: TaskCounts,
     /// What holds sends back.
@@ -267,7 +280,7 @@ impl Engine {
 
     /// Counts and logs that a message is dead.
     pub fn given_up(&self, session: &SessionId, message: &MessageId, class: ErrorClass, reason: &str) {
-        self.statistics.count_dead(class);
+        self.note_dead(session, Some(message), class);
         if self.may_warn(session) {
             slog::warn!(self.logger, "given up"; "session" => %session, "msg_id" => %message,
                 "class" => class.as_str(), "error" => reason);
@@ -282,6 +295,8 @@ impl Engine {
         group: &AgentGroupId,
         reason: Option<String>,
     ) {
+        let kind = if reason.is_some() { EventKind::Quarantined } else { EventKind::Released };
+        self.note_session(kind, session, reason.as_deref());
         let (engine, session, group) = (Arc::clone(self), session.clone(), group.clone());
         let token = self.activity.token();
         actix_rt::spawn(async move {
@@ -300,7 +315,7 @@ impl Engine {
 
     /// Says that a session may have news. Cheap, never blocks, safe from any thread.
     pub fn hint(&self, session: &SessionId) {
-        self.hints.add(session.clone(), self.activity.token());
+        self.hints.add(session.clone(), Hint { heard_at: self.now(), token: self.activity.token() });
     }
 
     /// Lets the ledger know which sessions rest, for the next start. What is not kept costs that start a look.

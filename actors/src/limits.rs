@@ -86,6 +86,14 @@ pub const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 /// The least age of what is pruned because the ledger is too large. A row that its agent commits late comes within
 /// seconds.
 pub const PRUNE_AGE_MIN: Duration = Duration::from_secs(3600);
+/// Deliveries that are looked at for one page of a list. When few of them match, the page is short, and another one goes on.
+pub const DELIVERIES_LOOKED_AT_MAX: usize = 50_000;
+/// Most of one message's content that is shown to an operator, in bytes.
+pub const SHOWN_CONTENT_BYTES_MAX: usize = 64 * 1024;
+/// Most content in one page of a session's messages, in bytes; the message that reaches it is the last one.
+pub const SHOWN_PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Events that are kept for readers. One that is so many behind misses some, and is told so.
+pub const EVENTS_KEPT_MAX: usize = 4096;
 /// How long a destination that the platform called gone (HTTP 410) is not tried again.
 pub const GONE_DESTINATION_REMEMBERED: Duration = Duration::from_secs(3600);
 /// Most tasks of one session that are listed. A session that has more has written them itself.

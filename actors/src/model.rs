@@ -5,6 +5,7 @@ pub mod breaker;
 pub mod content;
 pub mod due_times;
 pub mod error;
+pub mod history;
 pub mod hold;
 pub mod ids;
 pub mod lane_name;

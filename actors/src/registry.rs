@@ -6,8 +6,10 @@ mod watch;
 
 use crate::engine::Engine;
 use crate::engine::directory::LivingSession;
+use crate::engine::hints::Hint;
 use crate::limits::{ARRIVALS_WAITING_MAX, MAILBOX_CAPACITY};
 use crate::model::ids::{AgentGroupId, SessionId};
+use crate::model::time::Timestamp;
 use crate::session::SessionActor;
 use crate::session::messages::{Accept, InboxArrival, Look, LookReason, Retire};
 use crate::session::operate::{Operate, TaskOperation};
@@ -60,7 +62,7 @@ struct Entry {
 /// A message for a session's actor.
 #[derive(Debug)]
 enum Forward {
-    Look(LookReason, ActivityToken),
+    Look(LookReason, Option<Timestamp>, ActivityToken),
     Accept(InboxArrival),
     Operate(TaskOperation),
 }
@@ -199,7 +201,7 @@ impl RegistryActor {
         }
         let living = self.engine.directory.session(session);
         let entry = self.entries.entry(session.clone()).or_default();
-        if let Forward::Look(LookReason::Release, _) = message {
+        if let Forward::Look(LookReason::Release, ..) = message {
             entry.is_kept_away = false;
         }
         if entry.is_kept_away {
@@ -247,7 +249,7 @@ impl RegistryActor {
 
     fn look(&mut self, session: &SessionId, reason: LookReason) {
         let token = self.engine.activity.token();
-        self.forward(session, Forward::Look(reason, token));
+        self.forward(session, Forward::Look(reason, None, token));
     }
 
     fn is_running(&self, session: &SessionId) -> bool {
@@ -291,11 +293,11 @@ struct Unsent {
 impl LivingSession {
     fn forward(&self, message: Forward) -> Result<(), Unsent> {
         let sent = match message {
-            Forward::Look(reason, token) => {
-                self.address.try_send(Look { reason, _token: token }).map_err(|error| {
+            Forward::Look(reason, heard_at, token) => {
+                self.address.try_send(Look { reason, heard_at, _token: token }).map_err(|error| {
                     let is_full = matches!(error, SendError::Full(_));
-                    let Look { reason, _token } = error.into_inner();
-                    Unsent { message: Forward::Look(reason, _token), is_full }
+                    let Look { reason, heard_at, _token } = error.into_inner();
+                    Unsent { message: Forward::Look(reason, heard_at, _token), is_full }
                 })
             }
             Forward::Accept(message) => self.address.try_send(Accept { message }).map_err(|error| {
@@ -323,8 +325,8 @@ impl Entry {
             message => message,
         };
         // One look of each kind is enough; messages for the inbox are all kept, each has its sender waiting.
-        if let Forward::Look(reason, _) = &message
-            && self.waiting.iter().any(|held| matches!(held, Forward::Look(other, _) if other == reason))
+        if let Forward::Look(reason, ..) = &message
+            && self.waiting.iter().any(|held| matches!(held, Forward::Look(other, ..) if other == reason))
         {
             return;
         }
@@ -360,9 +362,9 @@ impl Handler<HintsArrived> for RegistryActor {
 
     fn handle(&mut self, _: HintsArrived, _: &mut Self::Context) {
         let snapshot = self.engine.snapshot();
-        for (session, token) in self.engine.hints.take() {
+        for (session, Hint { heard_at, token }) in self.engine.hints.take() {
             self.watch(&snapshot, &session);
-            self.forward(&session, Forward::Look(LookReason::Hint, token));
+            self.forward(&session, Forward::Look(LookReason::Hint, Some(heard_at), token));
         }
     }
 }

@@ -1,12 +1,21 @@
 //! What the relay tells about deliveries: one record each, and the counts of a run.
 
 mod audit;
+mod events;
+mod lists;
 mod operating;
 mod replay;
 mod standing;
 mod tasks;
 
 pub use audit::{AuditEnd, AuditEntry, AuditFilter, AuditOutcome, AuditRecord, AuditVia};
+pub use events::{
+    DeliveryHistory, EventFilter, EventId, EventKind, HistoryPoint, InvalidEventId, RelayEvent,
+};
+pub(crate) use lists::holds_text;
+pub use lists::{
+    DeliveryCursor, InboundRecord, OutboundRecord, Page, SessionOverview, SessionQuery, SessionState,
+};
 pub use operating::{BreakerRecord, ChannelRecord, RateRecord, TenantRecord};
 pub use replay::{InvalidRate, ReplayRate};
 pub use standing::{BusySession, FailingRecord, OldestUndelivered, SessionCounts, Standing, StateCounts};
@@ -60,6 +69,12 @@ impl DeliveryState {
             DeliveryState::Ambiguous => "ambiguous",
             DeliveryState::Held => "held",
         }
+    }
+
+    /// Whether an operator can cancel such a message.
+    pub fn is_cancellable(self) -> bool {
+        use DeliveryState::{Ambiguous, Held, Queued, Retrying};
+        matches!(self, Queued | Retrying | Held | Ambiguous)
     }
 
     /// Whether an operator can put such a message back into its lane.
@@ -146,6 +161,35 @@ pub enum Resolution {
     NotDelivered,
 }
 
+/// What came of an operator's wish to cancel or to snooze a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intervention {
+    /// It is done.
+    Done,
+    /// The message is on its way at this moment: try again when that has ended.
+    InFlight,
+    /// The message is in a state in which this cannot be done.
+    Unsuitable(DeliveryState),
+    /// It is a system action: those are applied at once. What it has planned can be changed as a task.
+    SystemAction,
+    /// The ledger does not know the message.
+    Unknown,
+}
+
+impl Intervention {
+    /// Why nothing was done, in words; `None` when it was, or when there is no such message.
+    pub fn refusal(self) -> Option<String> {
+        match self {
+            Self::Done | Self::Unknown => None,
+            Self::InFlight => Some("the message is on its way at this moment: try again".to_owned()),
+            Self::Unsuitable(state) => Some(format!("the message is {}", state.as_str())),
+            Self::SystemAction => {
+                Some("a system action is applied at once: change the task that it has planned".to_owned())
+            }
+        }
+    }
+}
+
 /// Which deliveries to list. Empty = all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -162,6 +206,15 @@ pub struct DeliveryFilter {
     /// Only those whose last failure was of this kind.
     #[serde(default)]
     pub error_class: Option<String>,
+    /// Only those in whose ids, destination or error this text occurs.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// Only those that changed at or after this time, in milliseconds since 1970.
+    #[serde(default)]
+    pub since_ms: Option<i64>,
+    /// Only those that changed before this time, in milliseconds since 1970.
+    #[serde(default)]
+    pub until_ms: Option<i64>,
     /// At most so many, the most recently changed first.
     pub limit: Option<u32>,
 }

@@ -83,6 +83,8 @@ pub struct SessionActor {
     step_is_running: bool,
     /// Messages settled since the running step began: what it has read of them may be out of date.
     settled_meanwhile: HashSet<MessageId>,
+    /// Since when the host has known of rows that may not have been read yet, and of those that are being read.
+    heard: Heard,
     /// Why some kinds of step cannot be done at the moment.
     troubles: BTreeMap<StepKind, Trouble>,
     /// How far a round of upkeep has come.
@@ -138,11 +140,40 @@ enum Upkeep {
     Yes,
 }
 
+/// Since when it has been known that an agent may have written.
+#[derive(Debug, Default)]
+struct Heard {
+    /// The first hint since the running read began, or the last one that has ended.
+    next: Option<Timestamp>,
+    /// The first hint before that.
+    reading: Option<Timestamp>,
+}
+
+impl Heard {
+    fn of(&mut self, at: Option<Timestamp>) {
+        self.next = self.next.or(at);
+    }
+
+    /// A read begins: since when its rows have been known of.
+    fn read_begins(&mut self) -> Option<Timestamp> {
+        self.reading = self.next.take();
+        self.reading
+    }
+
+    /// A read has ended. When it has not read everything, the next one goes on with what this one was to read.
+    fn read_ended(&mut self, is_complete: bool) {
+        let unread = self.reading.take().filter(|_| !is_complete);
+        self.next = unread.or(self.next);
+    }
+}
+
 /// The lane of one target agent.
 #[derive(Debug, Default)]
 struct AgentLane {
     queue: VecDeque<AgentItem>,
     is_running: bool,
+    /// The timer for the time before which its first message is not tried.
+    waits: Option<SpawnHandle>,
 }
 
 /// Why a kind of step cannot be done at the moment.
@@ -188,6 +219,7 @@ impl SessionActor {
                 idle_handles: None,
                 step_is_running: false,
                 settled_meanwhile: HashSet::new(),
+                heard: Heard::default(),
                 troubles: BTreeMap::new(),
                 upkeep_round: UpkeepRound::default(),
                 resting: start.resting,
@@ -224,8 +256,12 @@ impl Handler<Look> for SessionActor {
     fn handle(&mut self, message: Look, ctx: &mut Self::Context) {
         self.received += 1;
         self.todo.look(message.reason);
+        self.heard.of(message.heard_at);
         if message.reason == LookReason::Release {
             self.release();
+        }
+        if message.reason == LookReason::Reload {
+            self.wake_agent_lanes(ctx);
         }
         self.pump(ctx);
     }

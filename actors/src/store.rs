@@ -16,5 +16,6 @@ pub mod outbound;
 mod seed_schema;
 pub mod session_dir;
 pub mod session_store;
+pub mod shown;
 mod sql;
 mod vfs;

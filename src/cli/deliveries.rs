@@ -1,6 +1,7 @@
 //! `nanorelay deliveries`: works through the socket of a running host, and directly on a stopped one.
 
 mod host;
+mod intervene;
 mod text;
 
 use super::output::OutputArgs;
@@ -8,6 +9,7 @@ use super::place::{ChangePlaceArgs, Host, PlaceArgs, matched};
 use super::{Exit, Failure};
 use crate::control::protocol::MessageKey;
 use clap::{Args, Subcommand, ValueEnum};
+use intervene::{CancelArgs, SnoozeArgs};
 use nanorelay_actors::report::{DeliveryFilter, DeliveryState, ReplayRate, Resolution};
 use serde_json::json;
 use text::{details, table};
@@ -67,6 +69,10 @@ pub(super) enum DeliveriesCommand {
         #[command(flatten)]
         output: OutputArgs,
     },
+    /// Give deliveries up that are queued, retrying, held or ambiguous: they are dead then, and can be replayed
+    Cancel(CancelArgs),
+    /// Send a queued or retrying delivery later; its lane goes on without it
+    Snooze(SnoozeArgs),
     /// Say what became of an ambiguous delivery, of which the host does not know whether it was sent
     Resolve {
         /// The session's id
@@ -131,7 +137,7 @@ fn state_argument(name: &str) -> Result<DeliveryState, String> {
     DeliveryState::from_name(name).ok_or_else(|| format!("the states are {}", names()))
 }
 
-/// Lists, shows, replays or resolves; 3 when nothing matched.
+/// Lists, shows or changes; 3 when nothing matched.
 pub(super) fn run(command: DeliveriesCommand) -> Result<Exit, Failure> {
     match command {
         DeliveriesCommand::List { place, filter, limit, output } => {
@@ -163,6 +169,8 @@ pub(super) fn run(command: DeliveriesCommand) -> Result<Exit, Failure> {
             output.object(&json!({ "replayed": count }), || format!("replayed {count}\n"))?;
             Ok(matched(count))
         }
+        DeliveriesCommand::Cancel(args) => intervene::cancel(args),
+        DeliveriesCommand::Snooze(args) => intervene::snooze(args),
         DeliveriesCommand::Resolve { session, message, resolution, receipt, place, output } => {
             let resolution = resolution_of(resolution, receipt)?;
             let key = MessageKey { session_id: session, message_id: message };
@@ -238,6 +246,30 @@ mod tests {
             "replay s m --dry-run --data d",
             "replay --all --rate 0/s --data d",
             "replay --all --rate 5/s --dry-run --data d",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn cancelling_takes_one_message_or_all_of_a_kind_and_snoozing_a_time() {
+        for right in [
+            "cancel s m --data d --reason typo",
+            "cancel --all --state retrying --state held --channel slack --data d",
+            "cancel --all --dry-run --data d",
+            "snooze s m --until 2027-01-01T00:00:00Z --data d",
+            "snooze s m --for 2h --data d",
+        ] {
+            assert!(parse(right).is_ok(), "{right}");
+        }
+        for wrong in [
+            "cancel --data d",
+            "cancel s m --all --data d",
+            "cancel --all --state delivered --data d",
+            "cancel s m --dry-run --data d",
+            "snooze s m --data d",
+            "snooze s m --until tomorrow --data d",
+            "snooze s m --until 2027-01-01T00:00:00Z --for 2h --data d",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

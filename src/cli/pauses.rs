@@ -78,7 +78,7 @@ fn kind_argument(name: &str) -> Result<HoldScopeKind, String> {
     HoldScopeKind::from_name(name).ok_or_else(|| format!("what can be paused is {}", names()))
 }
 
-fn time_argument(text: &str) -> Result<Timestamp, String> {
+pub(super) fn time_argument(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse(text).map_err(|problem| problem.to_string())
 }
 

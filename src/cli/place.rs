@@ -37,6 +37,11 @@ pub(super) struct ChangePlaceArgs {
 }
 
 impl ChangePlaceArgs {
+    /// Why; empty when nobody says.
+    pub fn reason(&self) -> &str {
+        self.reason.as_deref().unwrap_or_default()
+    }
+
     /// The host, which notes the reason of what is changed.
     pub fn open(&self) -> Result<Host, Failure> {
         Ok(Host::open(&self.place.data)?.because(self.reason.clone()))

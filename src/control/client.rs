@@ -157,6 +157,26 @@ impl ControlClient {
         }
     }
 
+    /// Gives a message up; whether there is such a message.
+    pub fn cancel(&self, key: MessageKey, reason: &str) -> Result<bool, ClientError> {
+        Ok(self.count(&Request::Cancel { key, reason: reason.to_owned() })? > 0)
+    }
+
+    /// Gives all up that match and have not arrived; how many.
+    pub fn cancel_all(&self, filter: &DeliveryFilter, reason: &str) -> Result<u64, ClientError> {
+        self.count(&Request::CancelAll { filter: filter.clone(), reason: reason.to_owned() })
+    }
+
+    /// What [`ControlClient::cancel_all`] would give up.
+    pub fn cancellable(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>, ClientError> {
+        self.records(&Request::Cancellable { filter: filter.clone() })
+    }
+
+    /// Sends a message not before a time; whether there is such a message.
+    pub fn snooze(&self, key: MessageKey, until: Timestamp) -> Result<bool, ClientError> {
+        Ok(self.count(&Request::Snooze { key, until_ms: until.as_ms() })? > 0)
+    }
+
     /// Settles an ambiguous delivery; whether it was ambiguous.
     pub fn resolve(&self, key: MessageKey, resolution: Resolution) -> Result<bool, ClientError> {
         Ok(self.count(&Request::Resolve { key, resolution })? > 0)

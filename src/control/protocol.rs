@@ -48,6 +48,33 @@ pub enum Request {
         /// Which one.
         key: MessageKey,
     },
+    /// Gives a message up that has not arrived. Answered by an [`Response::Error`] when it is in a state in which that cannot
+    /// be done.
+    Cancel {
+        /// Which one.
+        key: MessageKey,
+        /// Why.
+        reason: String,
+    },
+    /// Gives all up that match and have not arrived.
+    CancelAll {
+        /// Which ones.
+        filter: DeliveryFilter,
+        /// Why.
+        reason: String,
+    },
+    /// What [`Request::CancelAll`] would give up: answered like [`Request::List`].
+    Cancellable {
+        /// Which ones.
+        filter: DeliveryFilter,
+    },
+    /// Sends a message not before a time. Answered like [`Request::Cancel`].
+    Snooze {
+        /// Which one.
+        key: MessageKey,
+        /// In milliseconds since 1970.
+        until_ms: i64,
+    },
     /// Settles an ambiguous delivery.
     Resolve {
         /// Which one.
@@ -223,7 +250,7 @@ pub enum Response {
     },
     /// The request is done; nothing follows.
     End {
-        /// What was listed, replayed, resolved, released, unblocked, paused, resumed or changed.
+        /// What was listed, replayed, cancelled, snoozed, resolved, released, unblocked, paused, resumed or changed.
         count: u64,
     },
     /// Answer to [`Request::Status`]; nothing follows.

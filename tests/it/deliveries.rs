@@ -186,3 +186,53 @@ fn ids_that_are_no_ids_are_wrong_usage() {
     world.run(&["list", "--state", "lost"]).expect_code(2);
     world.run(&["replay"]).expect_code(2);
 }
+
+#[test]
+fn a_stopped_host_snoozes_and_cancels() {
+    let world = World::new();
+    let session = world.agent.session_id();
+    let drain = |code| nanorelay(&["drain", "--json"]).data(world.data.path()).run().expect_code(code).json();
+    drain(0);
+    world.fix();
+    world.run(&["replay", session, &world.dead]).expect_code(0);
+    let snoozed = world.run(&["snooze", session, &world.dead, "--for", "2h"]).expect_code(0).stdout;
+    assert!(snoozed.starts_with("not sent before 20"), "{snoozed}");
+    assert_eq!(drain(0)["scheduled"], 1);
+    let would = world.run(&["cancel", "--all", "--dry-run", "--json"]).expect_code(0).json();
+    assert_eq!(would[0]["message_id"], world.dead.as_str());
+    world.run(&["cancel", session, &world.dead, "--reason", "a typo"]).expect_code(0);
+    let listed = world.list(&["--class", "cancelled"]);
+    assert_eq!(listed[0]["error"], "cancelled by an operator: a typo");
+    let refused = world.run(&["cancel", session, &world.good]).expect_code(1);
+    assert!(refused.stderr.contains("the message is delivered"), "{refused:?}");
+    world.run(&["cancel", session, "nobody"]).expect_code(3);
+    world.run(&["snooze", session, "nobody", "--for", "1h"]).expect_code(3);
+    world.run(&["cancel", "--all", "--state", "delivered"]).expect_code(2);
+    drain(0);
+    let told = world.agent.messages_in().into_iter().filter(|row| row.content.contains("a typo"));
+    assert_eq!(told.count(), 1);
+}
+
+#[test]
+fn a_running_host_snoozes_and_cancels() {
+    let world = World::new();
+    let session = world.agent.session_id();
+    let mut host = nanorelay(&["serve"]).data(world.data.path()).start();
+    host.wait_for_log("given up");
+    host.wait_for_log("delivered");
+    nanorelay(&["pause", "session", session]).data(world.data.path()).run().expect_code(0);
+    world.fix();
+    world.run(&["replay", "--all"]).expect_code(0);
+    let snoozed = world.run(&["snooze", session, &world.dead, "--for", "2h", "--json"]).expect_code(0).json();
+    assert_eq!(snoozed["snoozed"], true);
+    assert_eq!(world.list(&["--state", "queued"])[0]["next_attempt_at"], snoozed["until"]);
+    let cancelled = world.run(&["cancel", "--all", "--session", session, "--json"]).expect_code(0);
+    assert_eq!(cancelled.stdout, "{\"cancelled\":1}\n");
+    let refused = world.run(&["cancel", session, &world.dead]).expect_code(1);
+    assert!(refused.stderr.contains("the message is dead"), "{refused:?}");
+    host.signal(Signal::TERM);
+    host.finish().expect_code(0);
+    let told =
+        world.agent.messages_in().into_iter().filter(|row| row.content.contains("cancelled by an operator"));
+    assert_eq!(told.count(), 1);
+}

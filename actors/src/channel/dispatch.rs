@@ -3,12 +3,12 @@
 
 use super::ChannelSnapshot;
 use super::account::{ChannelAccount, InFlight};
-use super::gate::SendPermit;
+use super::gate::{ACCOUNT_RATE, SendPermit};
 use super::queue::{ChannelQueue, QueuedDelivery};
 use super::send::Attempted;
 use crate::engine::holds::Holds;
 use crate::model::hold::Blocked;
-use crate::model::ids::AgentGroupId;
+use crate::model::ids::{AgentGroupId, ChannelType};
 use crate::model::tenant::Tenant;
 use crate::model::time::Timestamp;
 use std::sync::Arc;
@@ -133,6 +133,16 @@ impl Dispatcher {
     /// Sends on their way.
     pub fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// What keeps everything waiting, unless it is only the account's own rate.
+    pub fn blocked_by_trouble(&self) -> Option<&Blocked> {
+        self.blocked.as_ref().filter(|blocked| blocked.reason != ACCOUNT_RATE)
+    }
+
+    /// The account's name.
+    pub fn account_name(&self) -> &ChannelType {
+        &self.account.name
     }
 
     pub fn snapshot(&self) -> ChannelSnapshot {

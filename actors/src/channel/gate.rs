@@ -19,6 +19,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// The reason when an account's own rate keeps it waiting.
+pub(super) const ACCOUNT_RATE: &str = "channel rate limit";
+
 type Chat = (ChannelType, PlatformId);
 
 /// Breakers and rate limits of one account.
@@ -90,7 +93,7 @@ impl ChannelAccount {
         let by_hold = holds.channel_blocked(&self.name, now);
         let state = self.gate.lock();
         let by_breaker = state.breakers.account_blocked(now);
-        let by_rate = state.limiter.account_next_at(now).map(|at| rate_limit("channel", at));
+        let by_rate = state.limiter.account_next_at(now).map(|at| rate_limit(ACCOUNT_RATE, at));
         longest([by_hold, by_breaker, by_rate])
     }
 
@@ -111,7 +114,8 @@ impl ChannelAccount {
         let chat = (channel_type.clone(), platform_id.clone());
         let mut state = self.gate.lock();
         let by_breaker = state.breakers.destination_blocked(&chat, now);
-        let by_rate = state.limiter.destination_next_at(&chat, now).map(|at| rate_limit("destination", at));
+        let by_rate =
+            state.limiter.destination_next_at(&chat, now).map(|at| rate_limit("destination rate limit", at));
         let by_hold =
             || holds.message_blocked(&item.destination, &tenant.name, &item.session_id, &item.lane_key, now);
         // Holds are the dearest to ask; what they say is asked again when the others are over.
@@ -248,8 +252,8 @@ fn news(result: Result<&Receipt, &SendError>, schedules: &RetrySchedules) -> New
     }
 }
 
-fn rate_limit(what: &str, at: Timestamp) -> Blocked {
-    Blocked { until: Some(at), reason: format!("{what} rate limit") }
+fn rate_limit(reason: &str, at: Timestamp) -> Blocked {
+    Blocked { until: Some(at), reason: reason.to_owned() }
 }
 
 fn longest<const N: usize>(all: [Option<Blocked>; N]) -> Option<Blocked> {

@@ -39,6 +39,11 @@ impl QueuedDelivery {
         DeliveryKey { session_id: self.session_id.clone(), message_id: self.message_id.clone() }
     }
 
+    /// The session's and the message's names.
+    pub fn names(&self) -> (&SessionId, &MessageId) {
+        (&self.session_id, &self.message_id)
+    }
+
     fn lane_id(&self) -> LaneId {
         LaneId { session_id: self.session_id.clone(), lane_key: Arc::clone(&self.lane_key) }
     }

@@ -220,6 +220,10 @@ async fn attempt(
             Next::Ends(send::failed(engine, account, item, (in_flight, permit), failed, times).await)
         }
         Ok(Begin::NotYet(at)) => Next::Ends(Attempted::RetryAt(at)),
+        Ok(Begin::Postponed(at)) => {
+            send::tell_session(engine, item, Settlement::Postponed(at)).await;
+            Next::Ends(Attempted::Settled)
+        }
         Ok(Begin::Refused(DeliveryState::Sending)) => {
             // We hold the mark, so nobody is sending it: an attempt ended without a record.
             let error = SendError::Ambiguous { reason: "an attempt ended without a record".to_owned() };
@@ -283,7 +287,7 @@ async fn delivered(
         Some((next, ..)) => Some(record_and_begin(engine, item, outcome, next, now).await),
     };
     drop(in_flight);
-    engine.statistics.count_delivered(&account.name, engine.now().since(first_due));
+    engine.note_delivered(&account.name, item.names(), engine.now().since(first_due));
     slog::info!(engine.logger, "delivered"; "session" => %item.session_id, "msg_id" => %item.message_id,
         "channel" => %item.destination.channel_type, "attempt" => attempt);
     send::tell_session(engine, item, Settlement::Final).await;

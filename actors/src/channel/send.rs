@@ -14,6 +14,7 @@ use crate::model::on_block::{self, Blocked};
 use crate::model::retry::{self, RetryDecision};
 use crate::model::revision;
 use crate::model::time::Timestamp;
+use crate::report::EventKind;
 use crate::session::messages::{Settled, Settlement};
 use crate::settings::RetrySchedules;
 use crate::store::ledger::{LedgerTransaction, Outcome};
@@ -104,7 +105,7 @@ pub(super) async fn failed(
     let changes = permit.map(|permit| answered(engine, account, permit, Err(&error), retry_at, now));
     record_holds(engine, item, changes.unwrap_or_default()).await;
     let class = error.class();
-    engine.statistics.count_failed_attempt(&account.name, class);
+    engine.note_failed_attempt(&account.name, class);
     let decision = match decision {
         // Nobody knows whether it arrived, so nobody may say that it did not.
         RetryDecision::Dead { .. } if still_unknown => RetryDecision::Ambiguous,
@@ -131,7 +132,12 @@ pub(super) async fn failed(
                     (Outcome::Held { class, reason, attempted: true }, Some(Settlement::Final))
                 }
             };
+            let kind = match outcome {
+                Outcome::Held { .. } => EventKind::Held,
+                _ => EventKind::Retrying,
+            };
             engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
+            engine.note_unsettled(kind, item.names(), class, (kind == EventKind::Retrying).then_some(at));
             let Some(settlement) = settlement else { return Attempted::RetryAt(at) };
             tell_session(engine, item, settlement).await;
             Attempted::Settled
@@ -139,13 +145,14 @@ pub(super) async fn failed(
         RetryDecision::Dead { reason } => {
             let outcome = Outcome::Dead { class, reason, attempted: true, projected: false };
             engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
-            engine.statistics.count_dead(class);
+            engine.note_dead(&item.session_id, Some(&item.message_id), class);
             tell_session(engine, item, Settlement::Final).await;
             Attempted::Settled
         }
         RetryDecision::Ambiguous => {
             let outcome = Outcome::Ambiguous { reason: error.to_string() };
             engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
+            engine.note_unsettled(EventKind::Ambiguous, item.names(), class, None);
             tell_session(engine, item, Settlement::Final).await;
             Attempted::Settled
         }
@@ -190,9 +197,9 @@ pub(super) async fn give_up(
     class: ErrorClass,
     reason: String,
 ) -> Attempted {
-    engine.given_up(&item.session_id, &item.message_id, class, &reason);
-    let outcome = Outcome::Dead { class, reason, attempted: false, projected: false };
+    let outcome = Outcome::Dead { class, reason: reason.clone(), attempted: false, projected: false };
     engine.record_outcome(&item.session_id, &item.message_id, outcome).await;
+    engine.given_up(&item.session_id, &item.message_id, class, &reason);
     tell_session(engine, item, Settlement::Final).await;
     Attempted::Settled
 }

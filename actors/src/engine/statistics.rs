@@ -201,8 +201,8 @@ impl Statistics {
         registry.register("delivery_failed_attempts", "Attempts that failed, by class of the error", failed);
         let dead = self.dead_letters.clone();
         registry.register("dead_letters", "Messages given up, by class of the error", dead);
-        let help =
-            "Seconds from when a message was read or due, retries included, until its channel accepted it";
+        let help = "Seconds from when the host heard of a message, or from when it was due, retries included, until \
+                    its channel accepted it";
         registry.register("delivery_seconds", help, self.delivery_seconds.clone());
         registry.register("sweep_found", "What a sweep found that nobody had told of, by reason", sweeps);
         registry.register("upkeep", "What looks after agents came to", upkeep);
@@ -222,7 +222,7 @@ impl Statistics {
         counter.inc();
     }
 
-    /// Counts a message that a channel accepted, so long after it was read or due.
+    /// Counts a message that a channel accepted, so long after it was known of or due.
     pub fn count_delivered(&self, channel: &ChannelType, after: Duration) {
         self.count_effect(Effect::Delivered);
         let label = ByChannel { channel: channel.to_string() };

@@ -136,7 +136,7 @@ pub enum ErrorClass {
     Imported,
     /// The row has a seq up to which the ledger has pruned: it may have been delivered before.
     Forgotten,
-    /// The agent has deleted the message before it was sent.
+    /// The agent has deleted the message before it was sent, or an operator has cancelled it.
     Cancelled,
 }
 

@@ -29,7 +29,7 @@ impl RegistryActor {
     pub(super) fn look_in_turn(&mut self, session: &SessionId, reason: LookReason, ctx: &mut Context<Self>) {
         let token = self.engine.activity.token();
         if self.engine.directory.session(session).is_some() || self.entries.contains_key(session) {
-            return self.forward(session, Forward::Look(reason, token));
+            return self.forward(session, Forward::Look(reason, None, token));
         }
         if self.in_turn.is_waiting.insert((session.clone(), reason)) {
             self.in_turn.waiting.push_back((session.clone(), reason, token));
@@ -49,7 +49,7 @@ impl RegistryActor {
     fn open_next(&mut self, permit: OwnedSemaphorePermit) {
         if let Some((session, reason, token)) = self.in_turn.waiting.pop_front() {
             // One that was opened meanwhile drops the permit.
-            self.forward_with(&session, Forward::Look(reason, token), Some(permit));
+            self.forward_with(&session, Forward::Look(reason, None, token), Some(permit));
             self.in_turn.is_waiting.remove(&(session, reason));
         }
     }

@@ -25,7 +25,7 @@ use crate::settings::{ChannelSettings, OnAmbiguous, Settings};
 use crate::store::central::{Central, CentralSnapshot};
 use crate::store::error::StoreError;
 use crate::store::host_lock::{HostLock, Locked};
-use crate::store::ledger::{LedgerReader, LedgerWriter, RestMark};
+use crate::store::ledger::{LedgerReader, LedgerTransaction, LedgerWriter, RestMark};
 use crate::store::session_dir::{SessionFile, SessionsRoot};
 use crate::supervise::activity::Activity;
 use crate::supervise::blocking::Blocking;
@@ -229,9 +229,12 @@ impl RelayBuilder {
             last_standing: LastStanding::default(),
             started_at,
             statistics: Default::default(),
+            history: Default::default(),
+            events: Default::default(),
             warnings: Default::default(),
             failure_wakes: Default::default(),
             attachments: Default::default(),
+            hand_overs: Default::default(),
             tasks: Default::default(),
             holds: Holds::new(holds),
             tenants,
@@ -285,8 +288,11 @@ async fn begin_incarnation(engine: &Arc<Engine>) -> Result<(), StartError> {
     let may_resend = move |channel_type: &str| {
         ChannelType::new(channel_type).is_ok_and(|name| inside.channels.serving(&name).may_resend())
     };
-    let ambiguous =
-        engine.ledger.record_durably(move |ledger| ledger.begin_incarnation(now, &may_resend)).await?;
+    let begin = move |ledger: &mut LedgerTransaction<'_>| {
+        Ok((ledger.begin_incarnation(now, &may_resend)?, ledger.incarnation()?))
+    };
+    let (ambiguous, life) = engine.ledger.record_durably(begin).await?;
+    engine.events.begin(life);
     if ambiguous > 0 {
         slog::warn!(engine.logger, "sends of a former host are ambiguous"; "count" => ambiguous);
     }

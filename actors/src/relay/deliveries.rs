@@ -44,6 +44,15 @@ impl Relay {
         self.replay_at(keys_of(&records), rate).await
     }
 
+    /// Puts these deliveries back, those that can be; see [`Relay::replay_all`].
+    pub async fn replay_records(
+        &self,
+        records: &[DeliveryRecord],
+        rate: Option<ReplayRate>,
+    ) -> Result<usize, OperationError> {
+        self.replay_at(keys_of(records), rate).await
+    }
+
     async fn replay_at(
         &self,
         keys: Vec<DeliveryKey>,

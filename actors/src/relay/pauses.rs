@@ -3,11 +3,12 @@
 use super::{OperationError, Relay};
 use crate::channel::unblock::AskAgain;
 use crate::channel::{ChannelSnapshot, LookAgain, ObserveChannel};
+use crate::engine::events::Happened;
 use crate::limits::ERROR_TEXT_BYTES_MAX;
 use crate::model::hold::{Hold, HoldCause, HoldScope};
 use crate::model::text::bounded;
 use crate::model::time::Timestamp;
-use crate::report::HoldRecord;
+use crate::report::{EventKind, HoldRecord};
 use crate::store::error::StoreError;
 use crate::store::ledger::LedgerTransaction;
 
@@ -71,6 +72,15 @@ pub(super) fn end_holds(
     Ok(Ended { count: count.max(usize::from(waited_until.is_some())), waited_until })
 }
 
+fn told(kind: EventKind, scope: &HoldScope, until: Option<Timestamp>, now: Timestamp) -> Happened {
+    let session = match scope {
+        HoldScope::Session(session) | HoldScope::Lane(session, ..) => Some(session.clone()),
+        _ => None,
+    };
+    let detail = Some(scope.to_string().into());
+    Happened { session, detail, until, ..Happened::new(kind, now) }
+}
+
 impl Relay {
     /// Sends nothing of a scope from now until `until`, or until it is resumed. What is on its way finishes; what waits
     /// spends no attempts. A pause survives a restart, and a second one of the same scope replaces the first.
@@ -89,6 +99,7 @@ impl Relay {
         engine.ledger.record_durably(move |ledger| ledger.set_hold(&recorded, now)).await?;
         slog::info!(engine.logger, "paused"; "scope" => %hold.scope, "reason" => &hold.reason,
             "until" => hold.until.map(Timestamp::to_iso));
+        engine.events.tell(told(EventKind::Paused, &hold.scope, hold.until, now));
         engine.holds.set(hold);
         // A pause that is now shorter than the one before.
         self.look_again(None);
@@ -111,6 +122,9 @@ impl Relay {
             account.reset_breakers();
         }
         slog::info!(engine.logger, "resumed"; "scope" => %scope, "ended" => count);
+        if count > 0 {
+            engine.events.tell(told(EventKind::Resumed, &scope, None, now));
+        }
         self.look_again(waited_until);
         Ok(count)
     }

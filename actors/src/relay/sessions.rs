@@ -4,6 +4,7 @@ use super::{OperationError, Relay, StoppedHost};
 use crate::clock::{Clock, SystemClock};
 use crate::model::ids::{AgentGroupId, SessionId};
 use crate::model::time::Timestamp;
+use crate::report::EventKind;
 use crate::session::messages::LookReason;
 use crate::store::central::Central;
 pub use crate::store::central::{SessionMode, SessionRequest, UnresolvedSession};
@@ -64,6 +65,9 @@ impl Relay {
         let ready = made.await.map_err(|error| CreateSessionError::Failed(error.to_string()))??;
         self.refresh_central().await?;
         let session = SessionId::new(&ready.session_id);
+        if let (Ok(session), true) = (&session, ready.is_new) {
+            self.engine().note_session(EventKind::SessionCreated, session, None);
+        }
         self.look(session.ok().map(|session| vec![session]), LookReason::Hint).await;
         Ok(ready)
     }

@@ -8,11 +8,12 @@ use crate::inbox::Enqueued;
 use crate::ledger::LedgerError;
 use crate::model::error::{ErrorClass, SendError};
 use crate::model::ids::{MessageId, SessionId};
-use crate::model::message::Lane;
+use crate::model::message::{DeliveryKey, Lane};
 use crate::model::retry::{self, RetryDecision};
 use crate::model::route::{self, AgentCandidates};
 use crate::model::time::Timestamp;
 use crate::registry::AcceptForSession;
+use crate::report::EventKind;
 use crate::store::central::SessionStatus;
 use crate::store::ledger::{AgentArrival, AgentBudget, AgentRequest, Effect, LedgerTransaction, Outcome};
 use std::sync::Arc;
@@ -41,6 +42,10 @@ pub(super) struct AgentItem {
 pub(super) enum HandedOver {
     /// Settled: arrived, or dead.
     Settled,
+    /// Somebody else has dealt with it.
+    Gone,
+    /// It joins its lane at that time; the lane goes on without it.
+    Postponed(Timestamp),
     /// Try again, not before.
     RetryAt(Timestamp),
 }
@@ -50,18 +55,24 @@ pub(super) async fn hand_over(context: StepContext, item: AgentItem) -> HandedOv
     if let Some(at) = paused_until(&context, &item) {
         return HandedOver::RetryAt(at);
     }
-    let Some(target) = target_session(&context, &item.target) else {
-        let reason = format!("agent group {:?} has no active session", item.target.group);
-        settle(&context, &item.message_id, dead(ErrorClass::NoRoute, reason)).await;
-        return HandedOver::Settled;
-    };
+    // From here on nobody cancels it.
+    let key = DeliveryKey { session_id: context.session.clone(), message_id: item.message_id.clone() };
+    let _mark = context.engine.hand_overs.begin(key);
     let hop = match budget(&context, &item).await {
         Ok(AgentBudget::Allowed { hop }) => hop,
+        Ok(AgentBudget::Settled) => return HandedOver::Gone,
+        Ok(AgentBudget::Postponed(at)) => return HandedOver::Postponed(at),
+        Ok(AgentBudget::NotYet(at)) => return HandedOver::RetryAt(at),
         Ok(AgentBudget::Exceeded(reason)) => {
             hold(&context, &item.message_id, reason).await;
             return HandedOver::Settled;
         }
         Err(error) => return try_later(&context, &item, error.to_string()).await,
+    };
+    let Some(target) = target_session(&context, &item.target) else {
+        let reason = format!("agent group {:?} has no active session", item.target.group);
+        settle(&context, &item.message_id, dead(ErrorClass::NoRoute, reason)).await;
+        return HandedOver::Settled;
     };
     match ask_target(&context, &item, target.clone()).await {
         Ok(_) => {
@@ -116,6 +127,7 @@ async fn hold(context: &StepContext, message: &MessageId, reason: String) {
     }
     let outcome = Outcome::Held { class: ErrorClass::AgentBudget, reason, attempted: false };
     engine.record_outcome(&context.session, message, outcome).await;
+    engine.note_unsettled(EventKind::Held, (&context.session, message), ErrorClass::AgentBudget, None);
 }
 
 async fn note_arrival(context: &StepContext, item: &AgentItem, target: SessionId, hop: u32) {
@@ -147,6 +159,8 @@ async fn try_later(context: &StepContext, item: &AgentItem, reason: String) -> H
             let class = ErrorClass::Unavailable;
             let outcome = Outcome::Retry { at, counts_attempt, class, reason };
             context.engine.record_outcome(&context.session, &item.message_id, outcome).await;
+            let names = (&context.session, &item.message_id);
+            context.engine.note_unsettled(EventKind::Retrying, names, class, Some(at));
             HandedOver::RetryAt(at)
         }
         RetryDecision::Dead { reason } => {
@@ -164,7 +178,7 @@ fn dead(class: ErrorClass, reason: String) -> Outcome {
 async fn settle(context: &StepContext, message: &MessageId, outcome: Outcome) {
     match &outcome {
         Outcome::Done { effect, .. } => context.engine.statistics.count_effect(*effect),
-        Outcome::Dead { class, .. } => context.engine.statistics.count_dead(*class),
+        Outcome::Dead { class, .. } => context.engine.note_dead(&context.session, Some(message), *class),
         Outcome::Retry { .. } | Outcome::Held { .. } | Outcome::Ambiguous { .. } => {}
     }
     context.engine.record_outcome(&context.session, message, outcome).await;

@@ -134,8 +134,8 @@ impl Judged {
         self.row.content.as_ref().map_or(0, |content| content.len())
     }
 
-    /// How the ledger gets to know the row.
-    pub fn admission(&self) -> Admission {
+    /// How the ledger gets to know the row, of which the host heard at a time.
+    pub fn admission(&self, heard_at: Option<Timestamp>) -> Admission {
         let initial = match (&self.verdict, self.due) {
             (Verdict::Dead { class, reason }, _) => {
                 InitialState::Dead { class: *class, reason: reason.clone() }
@@ -154,6 +154,7 @@ impl Judged {
             has_files: !self.files.is_empty(),
             initial,
             revision: self.row.content.as_ref().ok().and_then(Revision::of),
+            heard_at,
         }
     }
 

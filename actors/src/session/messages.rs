@@ -18,6 +18,8 @@ use tokio::sync::oneshot;
 #[rtype(result = "()")]
 pub(crate) struct Look {
     pub reason: LookReason,
+    /// When the host heard that the agent may have written.
+    pub heard_at: Option<Timestamp>,
     pub _token: ActivityToken,
 }
 

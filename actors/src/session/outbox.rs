@@ -35,7 +35,7 @@ impl SessionActor {
         let mut outgoing = Outgoing::new();
         let (mut dead, mut merged) = (report.unusable, 0);
         for _ in 0..report.unusable {
-            self.engine().statistics.count_dead(ErrorClass::Invalid);
+            self.engine().note_dead(&self.context.session, None, ErrorClass::Invalid);
         }
         let mut has_scheduled = false;
         for (judged, admitted) in report.rows {
@@ -52,7 +52,7 @@ impl SessionActor {
                     self.engine().statistics.count_effect(Effect::Merged);
                     merged += 1;
                     if cancelled {
-                        self.engine().statistics.count_dead(ErrorClass::Cancelled);
+                        self.engine().note_dead(&self.context.session, None, ErrorClass::Cancelled);
                         dead += 1;
                     }
                     continue;
@@ -95,7 +95,7 @@ impl SessionActor {
         self.backlog = self.backlog.saturating_sub(dead.len() as u64);
         for (message, class) in &dead {
             self.windows.settled(&lane, message);
-            self.engine().statistics.count_dead(*class);
+            self.engine().note_dead(&self.context.session, Some(message), *class);
         }
         self.note_projections(dead.len(), ctx);
         let sizes: Vec<(MessageId, usize)> =
@@ -231,12 +231,13 @@ impl SessionActor {
         };
         lane.is_running = true;
         if let Some(at) = first.not_before.filter(|at| *at > now) {
-            ctx.run_later(at.since(now), move |actor, ctx| {
+            lane.waits = Some(ctx.run_later(at.since(now), move |actor, ctx| {
                 if let Some(lane) = actor.agent_lanes.get_mut(&lane_key) {
                     lane.is_running = false;
+                    lane.waits = None;
                 }
                 actor.run_agent_lane(lane_key, ctx);
-            });
+            }));
             return;
         }
         let token = self.engine().activity.token();
@@ -248,6 +249,24 @@ impl SessionActor {
             drop(token);
         });
         ctx.spawn(ended);
+    }
+
+    /// An operator may have changed what lanes wait for: the ledger is asked again.
+    pub(super) fn wake_agent_lanes(&mut self, ctx: &mut Context<Self>) {
+        let mut woken = Vec::new();
+        for (lane_key, lane) in &mut self.agent_lanes {
+            if let Some(timer) = lane.waits.take() {
+                ctx.cancel_future(timer);
+                lane.is_running = false;
+                if let Some(first) = lane.queue.front_mut() {
+                    first.not_before = None;
+                }
+                woken.push(Arc::clone(lane_key));
+            }
+        }
+        for lane_key in woken {
+            self.run_agent_lane(lane_key, ctx);
+        }
     }
 
     fn agent_message_ended(
@@ -264,6 +283,15 @@ impl SessionActor {
                 lane.queue.pop_front();
                 self.message_settled(lane_key, message);
                 self.note_projections(1, ctx);
+            }
+            HandedOver::Gone => {
+                lane.queue.pop_front();
+                self.message_settled(lane_key, message);
+            }
+            HandedOver::Postponed(at) => {
+                lane.queue.pop_front();
+                self.message_settled(lane_key, message);
+                self.postponed(at);
             }
             HandedOver::RetryAt(at) => {
                 if let Some(first) = lane.queue.front_mut() {

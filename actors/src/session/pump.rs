@@ -149,9 +149,10 @@ impl SessionActor {
                     true => ROWS_PER_CYCLE_MAX,
                     false => ROWS_PER_CYCLE_MAX.min(LANE_WINDOW - self.windows.outstanding()),
                 };
+                let heard_at = self.heard.read_begins();
                 let read = async move |context: &StepContext, store: &mut Option<OwnedStore>| {
                     let progress = progress.ok_or(StepError::Panicked)?;
-                    read::read(context, store, progress, (adopting, rows_max)).await
+                    read::read(context, store, progress, (adopting, rows_max), heard_at).await
                 };
                 self.run(step, ctx, read, Self::have_read);
             }
@@ -226,6 +227,7 @@ impl SessionActor {
 
     fn have_read(&mut self, report: ReadReport, ctx: &mut Context<Self>) {
         self.activation = None;
+        self.heard.read_ended(!report.more);
         if let Some(progress) = &mut self.progress {
             progress.cursor = report.cursor;
         }

@@ -45,12 +45,14 @@ struct Judgement {
 
 /// Reads at most `rows_max` new rows, judges them, and makes them known to the ledger.
 ///
-/// With `adopting`, rows that another host has delivered since the ledger was last here are recognised.
+/// With `adopting`, rows that another host has delivered since the ledger was last here are recognised. `heard_at` says
+/// since when the host has known of what is new.
 pub(super) async fn read(
     context: &StepContext,
     store: &mut Option<OwnedStore>,
     progress: SessionCursor,
     (adopting, rows_max): (bool, usize),
+    heard_at: Option<Timestamp>,
 ) -> Result<ReadReport, StepError> {
     let now = context.engine.now();
     let judgement = context
@@ -66,7 +68,7 @@ pub(super) async fn read(
     if cursor == progress.cursor && judged.is_empty() && unusable.is_empty() {
         return Ok(ReadReport { cursor, more, rows: Vec::new(), unusable: 0, inbox_is_quiet, outbound });
     }
-    let mut admissions: Vec<Admission> = judged.iter().map(Judged::admission).collect();
+    let mut admissions: Vec<Admission> = judged.iter().map(|judged| judged.admission(heard_at)).collect();
     admissions.extend(unusable.iter().filter_map(unusable_admission));
     let (session, group) = (context.session.clone(), context.group.clone());
     let mut answers = context
@@ -162,6 +164,7 @@ fn unusable_admission(row: &UnusableRow) -> Option<Admission> {
         has_files: false,
         initial: InitialState::Dead { class: ErrorClass::Invalid, reason: row.reason.clone() },
         revision: None,
+        heard_at: None,
     })
 }
 

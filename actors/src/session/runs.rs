@@ -2,9 +2,10 @@
 //! the history before the inbox is changed: a host that dies in between tells the same again, and nothing twice.
 
 use super::step::{StepContext, StepError};
+use crate::engine::events::Happened;
 use crate::model::ids::{MessageId, SessionId};
 use crate::model::time::Timestamp;
-use crate::report::RunResult;
+use crate::report::{EventKind, RunResult};
 use crate::store::error::StoreError;
 use crate::store::inbound::{self, RecurringRun, RunStatus};
 use crate::store::ledger::{LedgerReader, RunEvent, RunKey};
@@ -174,5 +175,20 @@ pub(super) async fn record(
         }
     }
     let session = context.session.clone();
-    Ok(context.engine.ledger.record(move |ledger| ledger.record_runs(&session, &events, now)).await?)
+    let told: Vec<Happened> = events.iter().map(|event| happened(&session, event, now)).collect();
+    context.engine.ledger.record(move |ledger| ledger.record_runs(&session, &events, now)).await?;
+    told.into_iter().for_each(|happened| context.engine.events.tell(happened));
+    Ok(())
+}
+
+fn happened(session: &SessionId, event: &RunEvent, now: Timestamp) -> Happened {
+    let (message, detail) = match event {
+        RunEvent::Started { run, .. } => (Some(&run.run_id), format!("{} started", run.series_id)),
+        RunEvent::Ended { run, result, .. } => {
+            (Some(&run.run_id), format!("{} ended: {}", run.series_id, result.as_str()))
+        }
+        RunEvent::Skipped { series_id, detail, .. } => (None, format!("{series_id} skipped: {detail}")),
+    };
+    let happened = Happened::of_session(EventKind::TaskRun, session, now);
+    Happened { message: message.cloned(), detail: Some(detail.into()), ..happened }
 }

@@ -59,7 +59,10 @@ impl SessionActor {
                     self.note_projections(1, ctx);
                 }
             }
-            StepKind::Read => self.todo.read = true,
+            StepKind::Read => {
+                self.todo.read = true;
+                self.heard.read_ended(false);
+            }
             StepKind::Upkeep => self.todo.upkeep = super::Upkeep::Yes,
         }
         if matches!(kind, StepKind::Open | StepKind::Write) {

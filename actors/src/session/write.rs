@@ -12,7 +12,7 @@ use crate::model::error::ErrorClass;
 use crate::model::ids::MessageId;
 use crate::model::message::OutboundRow;
 use crate::model::time::Timestamp;
-use crate::report::{DeliveryState, TaskVerb};
+use crate::report::{DeliveryState, EventKind, TaskVerb};
 use crate::store::arrivals::{self, Arrival, Enqueued};
 use crate::store::attachments;
 use crate::store::error::StoreError;
@@ -57,6 +57,8 @@ struct Written {
     changed: Vec<usize>,
     more: bool,
     wake: bool,
+    /// Whether messages have arrived in the inbox.
+    has_arrivals: bool,
 }
 
 /// What one transaction writes besides outcomes.
@@ -96,6 +98,9 @@ pub(super) async fn write(
     }
     for ((reply, _token), answer) in replies.into_iter().zip(answers) {
         let _ = reply.send(answer);
+    }
+    if written.has_arrivals {
+        context.engine.note_session(EventKind::Inbound, &context.session, None);
     }
     record(context, &written, now).await?;
     let settled_actions = written.actions.iter().map(|(id, _)| id.clone()).collect();
@@ -228,6 +233,7 @@ fn write_all(
         changed,
         more,
         wake,
+        has_arrivals,
     };
     Ok((written, answers))
 }

@@ -80,6 +80,7 @@ impl AttachmentContent {
 
 /// A message that is in an inbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Enqueued {
     /// The id of its row. It is the message's own id, unless a message of another chat has it in this inbox.
     pub message_id: String,

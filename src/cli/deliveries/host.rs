@@ -5,8 +5,11 @@ use super::super::place::{Host, unreachable};
 use crate::control::protocol::MessageKey;
 use crate::control::socket::delivery_key;
 use nanorelay_actors::model::message::DeliveryKey;
-use nanorelay_actors::relay::StoppedHost;
-use nanorelay_actors::report::{DeliveryDetails, DeliveryFilter, DeliveryRecord, ReplayRate, Resolution};
+use nanorelay_actors::model::time::Timestamp;
+use nanorelay_actors::relay::{OperationError, StoppedHost};
+use nanorelay_actors::report::{
+    DeliveryDetails, DeliveryFilter, DeliveryRecord, Intervention, ReplayRate, Resolution,
+};
 use serde_json::json;
 
 impl Host {
@@ -51,6 +54,41 @@ impl Host {
         }
     }
 
+    pub fn cancel(&self, key: MessageKey, reason: &str) -> Result<bool, Failure> {
+        let checked = checked(&key)?;
+        match self {
+            Self::Running(client) => client.cancel(key, reason).map_err(unreachable),
+            Self::Stopped(host) => host
+                .noted("delivery.cancel", target(&checked), |host| is_done(host.cancel(&checked, reason)?)),
+        }
+    }
+
+    pub fn cancel_all(&self, filter: &DeliveryFilter, reason: &str) -> Result<u64, Failure> {
+        match self {
+            Self::Running(client) => client.cancel_all(filter, reason).map_err(unreachable),
+            Self::Stopped(host) => host.noted("delivery.cancel", json!(filter).to_string(), |host| {
+                Ok(host.cancel_all(filter, reason)? as u64)
+            }),
+        }
+    }
+
+    pub fn cancellable(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>, Failure> {
+        match self {
+            Self::Running(client) => client.cancellable(filter).map_err(unreachable),
+            Self::Stopped(host) => Ok(host.cancellable(filter)?),
+        }
+    }
+
+    pub fn snooze(&self, key: MessageKey, until: Timestamp) -> Result<bool, Failure> {
+        let checked = checked(&key)?;
+        match self {
+            Self::Running(client) => client.snooze(key, until).map_err(unreachable),
+            Self::Stopped(host) => {
+                host.noted("delivery.snooze", target(&checked), |host| is_done(host.snooze(&checked, until)?))
+            }
+        }
+    }
+
     pub fn resolve(&self, key: MessageKey, resolution: Resolution) -> Result<bool, Failure> {
         let checked = checked(&key)?;
         match self {
@@ -66,6 +104,14 @@ impl Host {
 /// A message as the audit names it.
 fn target(key: &DeliveryKey) -> String {
     format!("{}/{}", key.session_id, key.message_id)
+}
+
+/// Whether it is done; a refusal is a failure.
+fn is_done(intervention: Intervention) -> Result<bool, Failure> {
+    match intervention.refusal() {
+        Some(reason) => Err(OperationError::Conflict(reason).into()),
+        None => Ok(intervention == Intervention::Done),
+    }
 }
 
 fn checked(key: &MessageKey) -> Result<DeliveryKey, Failure> {

@@ -33,6 +33,11 @@ impl<T> Page<T> {
         Self { items, next_cursor }
     }
 
+    /// A page that somebody else has cut: `next` is where the next one begins.
+    pub fn with_next<P: Serialize>(items: Vec<T>, next: Option<&P>) -> Self {
+        Self { items, next_cursor: next.map(Cursor::to_text) }
+    }
+
     /// A page of a list that is in memory as a whole, ordered by `position`: the records after the cursor.
     pub fn of_all<P: Serialize + Ord>(
         mut items: Vec<T>,
@@ -88,7 +93,7 @@ impl<'de> Deserialize<'de> for Limit {
 pub struct Cursor(String);
 
 impl Cursor {
-    fn to_text(position: &impl Serialize) -> String {
+    fn to_text<P: Serialize>(position: &P) -> String {
         // Positions are tuples of texts and numbers.
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(position).unwrap_or_default())
     }

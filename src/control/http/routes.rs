@@ -3,7 +3,10 @@
 use super::access::Plane;
 use super::headers;
 use super::problem::{Problem, ProblemKind};
-use super::{about, audit, chat, dashboard, entrance, health, host, login, me, parties, pauses, sessions};
+use super::{
+    about, audit, chat, dashboard, deliveries, entrance, events, health, history, host, lanes, login, me,
+    messages, parties, pauses, questions, session_lists, sessions, tasks,
+};
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceRequest;
 use actix_web::middleware::{Next, from_fn};
@@ -27,6 +30,14 @@ pub(super) fn api(config: &mut ServiceConfig<'_>) {
     parties::register(config);
     pauses::register(config);
     sessions::register(config);
+    session_lists::register(config);
+    messages::register(config);
+    deliveries::register(config);
+    lanes::register(config);
+    tasks::register(config);
+    questions::register(config);
+    events::register(config);
+    history::register(config);
     audit::register(config);
     chat::register(config);
 }

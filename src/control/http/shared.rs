@@ -4,7 +4,10 @@ use super::failures::Failures;
 use super::idempotency::Answers;
 use super::logins::Logins;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// Streams of events that are open at a time.
+const STREAMS_MAX: usize = 128;
 
 /// Kept for as long as the relay lives.
 pub(super) struct Shared {
@@ -16,6 +19,8 @@ pub(super) struct Shared {
     pub failures: Failures,
     /// Whether the streams of events are to end.
     closing: watch::Sender<bool>,
+    /// The right to be one of the streams of events.
+    streams: Arc<Semaphore>,
 }
 
 impl Default for Shared {
@@ -25,6 +30,7 @@ impl Default for Shared {
             answers: Arc::default(),
             failures: Failures::default(),
             closing: watch::Sender::new(false),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         }
     }
 }
@@ -33,6 +39,11 @@ impl Shared {
     /// Ends all streams, now and from now on: a server waits for open connections when it stops.
     pub fn close_streams(&self) {
         self.closing.send_replace(true);
+    }
+
+    /// The right to open a stream of events; `None` when as many are open as may be.
+    pub fn stream_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.streams).try_acquire_owned().ok()
     }
 
     /// Becomes true when streams are to end.

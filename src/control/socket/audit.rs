@@ -56,6 +56,9 @@ fn change_of(request: &Request) -> Option<(&'static str, String)> {
         Request::Resolve { key, .. } => {
             ("delivery.resolve", format!("{}/{}", key.session_id, key.message_id))
         }
+        Request::Cancel { key, .. } => ("delivery.cancel", format!("{}/{}", key.session_id, key.message_id)),
+        Request::CancelAll { filter, .. } => ("delivery.cancel", json!(filter).to_string()),
+        Request::Snooze { key, .. } => ("delivery.snooze", format!("{}/{}", key.session_id, key.message_id)),
         Request::Unblock { session_id, lane } => ("lane.unblock", format!("{session_id} {lane}")),
         Request::Release { session_id } => ("session.release", session_id.clone()),
         Request::Pause { scope: kind, name, .. } => ("pause", scope(kind, name)),
@@ -74,6 +77,7 @@ fn change_of(request: &Request) -> Option<(&'static str, String)> {
         }
         Request::List { .. }
         | Request::Replayable { .. }
+        | Request::Cancellable { .. }
         | Request::Show { .. }
         | Request::Sessions { .. }
         | Request::Lanes { .. }

@@ -1,14 +1,22 @@
 //! Server and client over a real socket.
 
 use super::super::client::{ClientError, ControlClient};
+use super::super::status::HostStatus;
 use super::*;
-use nanorelay_actors::inbox::{AttachmentContent, InboxAttachment};
+use async_trait::async_trait;
+use nanorelay_actors::inbox::{AttachmentContent, EnqueueError, Enqueued, InboxAttachment, InboxMessage};
+use nanorelay_actors::limits::Limits;
 use nanorelay_actors::model::hold::{Hold, HoldCause, HoldScopeKind};
-use nanorelay_actors::relay::{AuditId, QuestionRecord};
-use nanorelay_actors::report::{
-    AttemptRecord, AuditEnd, AuditEntry, AuditFilter, AuditRecord, DeliveryState,
+use nanorelay_actors::relay::{
+    Answer, AnswerError, AuditId, CreateSessionError, QuestionList, QuestionRecord, ReadySession,
 };
-use nanorelay_actors::runtime::AgentState;
+use nanorelay_actors::report::HoldRecord;
+use nanorelay_actors::report::{
+    AttemptRecord, AuditEnd, AuditEntry, AuditFilter, AuditRecord, DeliveryDetails, DeliveryFilter,
+    DeliveryState, LaneFilter, LaneRecord, ReplayRate, Resolution, RunFilter, RunRecord, SessionFilter,
+    SessionRecord, TaskFilter, TaskList, TaskVerb,
+};
+use nanorelay_actors::runtime::{AgentRecord, AgentState};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -94,6 +102,27 @@ impl ControlTarget for Fake {
         };
         let details = DeliveryDetails { record: record("m-1"), failed_attempts: vec![failed] };
         Ok((key.message_id.as_str() == "m-1").then_some(details))
+    }
+    async fn cancel(&self, key: DeliveryKey, _: &str) -> Result<Intervention, OperationError> {
+        Ok(match key.message_id.as_str() {
+            "m-1" => Intervention::Done,
+            "sending" => Intervention::InFlight,
+            _ => Intervention::Unknown,
+        })
+    }
+    async fn cancel_all(&self, _: DeliveryFilter, reason: &str) -> Result<usize, OperationError> {
+        Ok(reason.len())
+    }
+    async fn cancellable(&self, _: DeliveryFilter) -> Result<Vec<DeliveryRecord>, OperationError> {
+        Ok(vec![record("m-2")])
+    }
+    async fn snooze(&self, key: DeliveryKey, until: Timestamp) -> Result<Intervention, OperationError> {
+        let is_later = until > Timestamp::from_ms(0);
+        Ok(if is_later && key.message_id.as_str() == "m-1" {
+            Intervention::Done
+        } else {
+            Intervention::Unknown
+        })
     }
     async fn resolve(&self, key: DeliveryKey, resolution: Resolution) -> Result<bool, OperationError> {
         Ok(key.message_id.as_str() == "m-1" && resolution == Resolution::NotDelivered)
@@ -206,6 +235,23 @@ async fn with_client<R: Send + 'static>(
             result.await.unwrap()
         })
         .await
+}
+
+#[tokio::test]
+async fn a_client_cancels_and_snoozes_and_hears_why_not() {
+    let dir = tempfile::tempdir().unwrap();
+    with_client(dir.path(), |data_dir| {
+        let client = ControlClient::connect(&data_dir).unwrap();
+        let filter = DeliveryFilter::default();
+        let key = |message: &str| MessageKey { session_id: "s-1".to_owned(), message_id: message.to_owned() };
+        assert!(client.cancel(key("m-1"), "typo").unwrap() && !client.cancel(key("m-2"), "typo").unwrap());
+        let refused = client.cancel(key("sending"), "").unwrap_err().to_string();
+        assert!(refused.contains("on its way"), "{refused}");
+        assert_eq!(client.cancel_all(&filter, "typo").unwrap(), 4);
+        assert_eq!(client.cancellable(&filter).unwrap(), [record("m-2")]);
+        assert!(client.snooze(key("m-1"), Timestamp::from_ms(5)).unwrap());
+    })
+    .await;
 }
 
 #[tokio::test]

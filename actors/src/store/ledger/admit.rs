@@ -35,6 +35,8 @@ pub struct Admission {
     pub initial: InitialState,
     /// The change of an earlier message that it asks for.
     pub revision: Option<Revision>,
+    /// When the host heard of it, unless that is now: it counts as due from then.
+    pub heard_at: Option<Timestamp>,
 }
 
 /// How a message enters the ledger.
@@ -123,7 +125,7 @@ impl LedgerTransaction<'_> {
         let initial = if is_below { &forgotten } else { &admission.initial };
         let mut state = DeliveryState::Queued;
         let mut next_attempt_at = None;
-        let mut first_due_at = now;
+        let mut first_due_at = admission.heard_at.map_or(now, |heard_at| heard_at.min(now));
         let (mut class, mut error) = (None, None);
         match initial {
             InitialState::Due => {}

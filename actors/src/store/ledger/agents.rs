@@ -6,6 +6,7 @@ use super::LedgerTransaction;
 use crate::limits::{AGENT_CHAIN_WINDOW, AGENT_RATE_WINDOW};
 use crate::model::ids::{AgentGroupId, MessageId, SessionId};
 use crate::model::time::Timestamp;
+use crate::report::DeliveryState;
 use crate::store::error::StoreError;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -76,6 +77,12 @@ pub enum AgentBudget {
     },
     /// It must wait for an operator.
     Exceeded(String),
+    /// It joins its lane at that time; the lane goes on without it.
+    Postponed(Timestamp),
+    /// It is not tried again before that time.
+    NotYet(Timestamp),
+    /// It does not wait to be sent any more.
+    Settled,
 }
 
 impl LedgerTransaction<'_> {
@@ -88,6 +95,9 @@ impl LedgerTransaction<'_> {
         hops_max: u32,
         now: Timestamp,
     ) -> Result<AgentBudget, StoreError> {
+        if let Some(other) = self.changed_meanwhile(request, now)? {
+            return Ok(other);
+        }
         if self.is_released(&request.source, &request.message)? {
             return Ok(AgentBudget::Allowed { hop: 1 });
         }
@@ -112,6 +122,31 @@ impl LedgerTransaction<'_> {
             return Ok(AgentBudget::Exceeded(reason));
         }
         Ok(AgentBudget::Allowed { hop })
+    }
+
+    /// What an operator has made of the message since it was handed out. One that the ledger does not know may go.
+    fn changed_meanwhile(
+        &mut self,
+        request: &AgentRequest,
+        now: Timestamp,
+    ) -> Result<Option<AgentBudget>, StoreError> {
+        let found = self
+            .transaction
+            .prepare_cached(
+                "SELECT state, next_attempt_at FROM deliveries WHERE session_id = ?1 AND message_id = ?2",
+            )?
+            .query_row(params![request.source.as_str(), request.message.as_str()], |row| {
+                Ok((super::state_of(row, 0)?, row.get::<_, Option<i64>>(1)?.map(Timestamp::from_ms)))
+            })
+            .optional()?;
+        Ok(match found {
+            Some((DeliveryState::Queued, Some(at))) if at > now => Some(AgentBudget::Postponed(at)),
+            Some((DeliveryState::Retrying, Some(at))) if at > now => Some(AgentBudget::NotYet(at)),
+            Some((DeliveryState::Queued | DeliveryState::Retrying | DeliveryState::Sending, _)) | None => {
+                None
+            }
+            Some(_) => Some(AgentBudget::Settled),
+        })
     }
 
     /// The place in its chain of the message that caused this one: the one that is answered, else the last one

@@ -26,6 +26,8 @@ pub enum Begin {
     },
     /// The message may not be tried before that time.
     NotYet(Timestamp),
+    /// The message joins its lane at that time; the lane goes on without it.
+    Postponed(Timestamp),
     /// The message is not waiting to be sent.
     Refused(DeliveryState),
     /// The ledger does not know the message.
@@ -141,7 +143,8 @@ impl LedgerTransaction<'_> {
             .query_row(params![key.session_id.as_str(), key.message_id.as_str()], |row| {
                 let at = row.get::<_, Option<i64>>(1)?.map(Timestamp::from_ms);
                 Ok(match (super::state_of(row, 0)?, at) {
-                    (DeliveryState::Queued | DeliveryState::Retrying, Some(at)) => Begin::NotYet(at),
+                    (DeliveryState::Queued, Some(at)) => Begin::Postponed(at),
+                    (DeliveryState::Retrying, Some(at)) => Begin::NotYet(at),
                     (state, _) => Begin::Refused(state),
                 })
             })

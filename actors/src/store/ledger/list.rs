@@ -32,9 +32,7 @@ impl LedgerReader {
     /// The deliveries that match and can be replayed, in the order in which they should be.
     pub fn replayable(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>, StoreError> {
         let mut records = self.deliveries(filter)?;
-        records.retain(|record| record.state.is_replayable());
-        // In each lane as the agent wrote them, and no session after another's thousands.
-        records.sort_by(|a, b| (a.seq, &a.session_id).cmp(&(b.seq, &b.session_id)));
+        in_replay_order(&mut records);
         Ok(records)
     }
 
@@ -111,4 +109,11 @@ pub fn keys_of(records: &[DeliveryRecord]) -> Vec<DeliveryKey> {
         Some(DeliveryKey { session_id, message_id: MessageId::new(&record.message_id).ok()? })
     };
     records.iter().filter_map(key).collect()
+}
+
+/// Keeps those that can be replayed, in the order in which they should be: in each lane as the agent wrote them, and no
+/// session after another's thousands.
+pub fn in_replay_order(records: &mut Vec<DeliveryRecord>) {
+    records.retain(|record| record.state.is_replayable());
+    records.sort_by(|a, b| (a.seq, &a.session_id).cmp(&(b.seq, &b.session_id)));
 }

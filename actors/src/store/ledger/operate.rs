@@ -2,13 +2,15 @@
 
 use super::LedgerTransaction;
 use super::attempt::Effect;
+use crate::limits::ERROR_TEXT_BYTES_MAX;
 use crate::model::error::ErrorClass;
 use crate::model::ids::SessionId;
-use crate::model::message::DeliveryKey;
+use crate::model::message::{DeliveryKey, Lane};
+use crate::model::text::bounded;
 use crate::model::time::Timestamp;
-use crate::report::{DeliveryState, ReplayRate, Resolution};
+use crate::report::{DeliveryState, Intervention, ReplayRate, Resolution};
 use crate::store::error::StoreError;
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 use std::time::Duration;
 
 /// The state of that name; a name that no version wrote means a damaged ledger.
@@ -104,6 +106,83 @@ impl LedgerTransaction<'_> {
             )?,
         };
         Ok(changed == 1)
+    }
+
+    /// Gives a message up for an operator. Its agent is told. `is_handed_over` says whether it is on its way to another
+    /// agent. Returns until when its lane would have waited for it, too.
+    pub fn cancel(
+        &mut self,
+        key: &DeliveryKey,
+        reason: &str,
+        is_handed_over: &dyn Fn(&DeliveryKey) -> bool,
+        now: Timestamp,
+    ) -> Result<(Intervention, Option<Timestamp>), StoreError> {
+        let (found, waits_until) = self.changeable(key, DeliveryState::is_cancellable, is_handed_over)?;
+        if found == Intervention::Done {
+            let words = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+            self.transaction
+                .prepare_cached(
+                    "UPDATE deliveries SET state = 'dead', error_class = ?3, error = ?4, next_attempt_at = NULL,
+                       projected = 0, updated_at = ?5
+                     WHERE session_id = ?1 AND message_id = ?2",
+                )?
+                .execute(params![
+                    key.session_id.as_str(),
+                    key.message_id.as_str(),
+                    ErrorClass::Cancelled.as_str(),
+                    bounded(format!("cancelled by an operator{words}"), ERROR_TEXT_BYTES_MAX),
+                    now.as_ms()
+                ])?;
+        }
+        Ok((found, waits_until))
+    }
+
+    /// Sends a message not before a time. It leaves its lane and joins it then, like one with a deliver_after; its age
+    /// begins then, its attempts stay. See [`LedgerTransaction::cancel`].
+    pub fn snooze(
+        &mut self,
+        key: &DeliveryKey,
+        until: Timestamp,
+        is_handed_over: &dyn Fn(&DeliveryKey) -> bool,
+        now: Timestamp,
+    ) -> Result<(Intervention, Option<Timestamp>), StoreError> {
+        let waits = |state| matches!(state, DeliveryState::Queued | DeliveryState::Retrying);
+        let (found, waits_until) = self.changeable(key, waits, is_handed_over)?;
+        if found == Intervention::Done {
+            self.transaction.execute(
+                "UPDATE deliveries SET state = 'queued', first_due_at = ?3, next_attempt_at = ?3, updated_at = ?4
+                 WHERE session_id = ?1 AND message_id = ?2",
+                params![key.session_id.as_str(), key.message_id.as_str(), until.as_ms(), now.as_ms()],
+            )?;
+        }
+        Ok((found, waits_until))
+    }
+
+    /// Whether an operator may change a message now, and until when its lane waits for it.
+    fn changeable(
+        &mut self,
+        key: &DeliveryKey,
+        is_suitable: impl Fn(DeliveryState) -> bool,
+        is_handed_over: &dyn Fn(&DeliveryKey) -> bool,
+    ) -> Result<(Intervention, Option<Timestamp>), StoreError> {
+        let found = self
+            .transaction
+            .prepare_cached(
+                "SELECT state, lane, next_attempt_at FROM deliveries WHERE session_id = ?1 AND message_id = ?2",
+            )?
+            .query_row(params![key.session_id.as_str(), key.message_id.as_str()], |row| {
+                Ok((state_of(row, 0)?, row.get::<_, String>(1)?, row.get::<_, Option<i64>>(2)?))
+            })
+            .optional()?;
+        let Some((state, lane, next_attempt_at)) = found else { return Ok((Intervention::Unknown, None)) };
+        let found = match state {
+            DeliveryState::Sending => Intervention::InFlight,
+            state if !is_suitable(state) => Intervention::Unsuitable(state),
+            _ if lane == Lane::System.key() => Intervention::SystemAction,
+            _ if is_handed_over(key) => Intervention::InFlight,
+            _ => Intervention::Done,
+        };
+        Ok((found, next_attempt_at.map(Timestamp::from_ms)))
     }
 
     /// Clears the reason why a session cannot be served. Returns whether there was one.

@@ -355,6 +355,7 @@ impl LedgerReader {
     pub fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryRecord>, StoreError> {
         let states: Vec<&str> = filter.states.iter().map(|state| state.as_str()).collect();
         let states = serde_json::to_string(&states).unwrap_or_default();
+        let limit = filter.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         self.with(|connection| {
             connection
                 .prepare(
@@ -364,7 +365,7 @@ impl LedgerReader {
                      WHERE (?1 = '[]' OR state IN (SELECT value FROM json_each(?1)))
                        AND (?2 IS NULL OR session_id = ?2) AND (?3 IS NULL OR message_id = ?3)
                        AND (?4 IS NULL OR channel_type = ?4) AND (?5 IS NULL OR error_class = ?5)
-                     ORDER BY updated_at DESC, session_id, seq DESC LIMIT ?6",
+                     ORDER BY updated_at DESC, session_id, seq DESC",
                 )?
                 .query_map(
                     params![
@@ -372,11 +373,13 @@ impl LedgerReader {
                         filter.session_id,
                         filter.message_id,
                         filter.channel_type,
-                        filter.error_class,
-                        filter.limit.map_or(-1, i64::from)
+                        filter.error_class
                     ],
-                    delivery_record,
+                    |row| Ok((delivery_record(row)?, Timestamp::from_ms(row.get(13)?))),
                 )?
+                .filter(|row| row.as_ref().is_ok_and(|(record, at)| filter.matches(record, *at)) || row.is_err())
+                .map(|row| row.map(|(record, _)| record))
+                .take(limit)
                 .collect()
         })
     }

@@ -95,6 +95,7 @@ pub(super) fn create_or_check(connection: &Connection) -> Result<(), StoreError>
     super::holds::create(connection)?;
     super::inbox_files::create(connection)?;
     super::parts::create(connection)?;
+    super::pages::create(connection)?;
     super::rest_marks::create(connection)?;
     super::task_runs::create(connection)
 }

@@ -88,6 +88,14 @@ impl LedgerTransaction<'_> {
         Ok(ambiguous)
     }
 
+    /// How often a host has started on this ledger.
+    pub fn incarnation(&mut self) -> Result<u64, StoreError> {
+        let count: i64 =
+            self.transaction
+                .query_row("SELECT value FROM host WHERE key = 'incarnation'", [], |row| row.get(0))?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
     /// How far the session has been read; `None` when the ledger has never seen it.
     pub fn session_cursor(&mut self, session: &SessionId) -> Result<Option<SessionCursor>, StoreError> {
         let mut statement = self.transaction.prepare_cached(

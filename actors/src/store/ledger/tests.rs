@@ -50,6 +50,7 @@ fn admission(name: &str, seq: i64) -> Admission {
         has_files: false,
         initial: InitialState::Due,
         revision: None,
+        heard_at: None,
     }
 }
 
@@ -170,7 +171,7 @@ fn no_attempt_begins_before_its_time() {
     fixture.admit(&[Admission { initial: InitialState::Scheduled(at(5000)), ..admission("later", 1) }]);
     let begin =
         |fixture: &mut Fixture, now| fixture.write(|ledger| ledger.begin_attempt(&key("later"), at(now)));
-    assert_eq!(begin(&mut fixture, 4999), Begin::NotYet(at(5000)));
+    assert_eq!(begin(&mut fixture, 4999), Begin::Postponed(at(5000)));
     assert!(matches!(begin(&mut fixture, 5000), Begin::Started { attempt: 1, .. }));
     let (class, reason) = (ErrorClass::RateLimited, "slow down".to_owned());
     let retry = Outcome::Retry { at: at(9000), counts_attempt: true, class, reason };
@@ -323,6 +324,7 @@ fn what_is_remembered_of_reset_claims_is_bounded_and_the_latest_stays() {
 mod audit;
 mod edits;
 mod operate;
+mod pages;
 mod parts;
 mod prune;
 mod standing;

@@ -1,7 +1,7 @@
 //! What an operator does to deliveries.
 
 use super::*;
-use crate::report::Resolution;
+use crate::report::{Intervention, Resolution};
 
 /// A ledger in which `names` were tried once and are ambiguous.
 fn ambiguous(names: &[&str]) -> Fixture {
@@ -108,4 +108,66 @@ fn what_is_replayed_can_be_chosen_by_channel_and_kind_of_failure() {
     assert_eq!(count("slack", "ambiguous"), 1);
     assert_eq!(count("discord", "ambiguous"), 0);
     assert_eq!(count("slack", "permanent"), 0);
+}
+
+fn cancel(ledger: &mut Fixture, name: &str, is_handed_over: bool) -> Intervention {
+    ledger.write(|ledger| ledger.cancel(&key(name), "a typo", &|_| is_handed_over, at(5000))).0
+}
+
+#[test]
+fn what_waits_is_cancelled_and_its_agent_is_told() {
+    let mut ledger = ambiguous(&["unknown"]);
+    ledger.admit(&[admission("waits", 3), admission("tried", 5)]);
+    ledger.write(|ledger| ledger.begin_attempt(&key("tried"), at(2000)));
+    let retry = Outcome::Retry {
+        at: at(90_000),
+        counts_attempt: true,
+        class: ErrorClass::Transient,
+        reason: "502".to_owned(),
+    };
+    ledger.write(|ledger| ledger.finish(&session(), &id("tried"), &retry, at(3000)));
+    for name in ["unknown", "waits", "tried"] {
+        assert_eq!(cancel(&mut ledger, name, false), Intervention::Done, "{name}");
+        let details = ledger.reader().delivery(&key(name)).unwrap().expect("it is known");
+        assert_eq!(details.record.error.as_deref(), Some("cancelled by an operator: a typo"));
+        assert_eq!(details.record.error_class.as_deref(), Some("cancelled"));
+        let begun = ledger.write(|ledger| ledger.begin_attempt(&key(name), at(99_000)));
+        assert_eq!(begun, Begin::Refused(DeliveryState::Dead), "it is not sent any more");
+    }
+    assert_eq!(ledger.reader().unprojected(&session(), 10).unwrap().len(), 3);
+    assert!(ledger.write(|ledger| ledger.replay(&key("waits"), None, at(6000))), "it can be replayed");
+}
+
+#[test]
+fn what_is_on_its_way_or_settled_is_not_cancelled() {
+    let mut ledger = Fixture::new();
+    ledger.admit(&[admission("sending", 1), admission("handed", 3), admission("gone", 5)]);
+    let action = Admission { lane: Lane::System, kind: "system".to_owned(), ..admission("action", 7) };
+    ledger.admit(&[action]);
+    ledger.write(|ledger| ledger.begin_attempt(&key("sending"), at(2000)));
+    cancel(&mut ledger, "gone", false);
+    for (name, expected) in [
+        ("sending", Intervention::InFlight),
+        ("handed", Intervention::InFlight),
+        ("gone", Intervention::Unsuitable(DeliveryState::Dead)),
+        ("nobody", Intervention::Unknown),
+    ] {
+        assert_eq!(cancel(&mut ledger, name, true), expected, "{name}");
+    }
+    assert_eq!(cancel(&mut ledger, "action", false), Intervention::SystemAction);
+}
+
+#[test]
+fn a_snoozed_message_is_not_sent_before_its_time_and_its_age_begins_then() {
+    let mut ledger = Fixture::new();
+    ledger.admit(&[admission("a", 1)]);
+    let snoozed = ledger.write(|ledger| ledger.snooze(&key("a"), at(60_000), &|_| false, at(2000)));
+    assert_eq!(snoozed, (Intervention::Done, None));
+    let begun = ledger.write(|ledger| ledger.begin_attempt(&key("a"), at(3000)));
+    assert_eq!(begun, Begin::Postponed(at(60_000)));
+    let begun = ledger.write(|ledger| ledger.begin_attempt(&key("a"), at(60_000)));
+    let Begin::Started { attempt, first_due, .. } = begun else { panic!("its time has come: {begun:?}") };
+    assert_eq!((attempt, first_due), (1, at(60_000)));
+    let snoozed = ledger.write(|ledger| ledger.snooze(&key("a"), at(90_000), &|_| false, at(61_000)));
+    assert_eq!(snoozed.0, Intervention::InFlight);
 }
