@@ -2,10 +2,12 @@
 
 mod audits;
 mod chat;
+mod deliveries;
 mod health;
 mod parties;
 mod pauses;
 mod repeats;
+mod resources;
 mod server;
 mod sessions;
 mod tokens;

@@ -29,6 +29,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Null when it is no JSON.
     pub body: Value,
+    /// The same as text.
+    pub text: String,
 }
 
 impl Answer {
@@ -100,7 +102,8 @@ impl Api {
         let request = request.uri(&format!("/agents{path}")).insert_header((CALLER, self.caller.as_str()));
         let response = (self.call)(request).await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = serde_json::from_slice(&read_body(response).await).unwrap_or_default();
-        Answer { status, headers, body }
+        let bytes = read_body(response).await;
+        let body = serde_json::from_slice(&bytes).unwrap_or_default();
+        Answer { status, headers, body, text: String::from_utf8_lossy(&bytes).into_owned() }
     }
 }
