@@ -98,7 +98,7 @@ def a_live_delivery_appears(browser, world):
     world.say("s-live", "live-2", "Nobody loads this page again")
     expect(rows(page).filter(has_text="live-2").filter(has_text="delivered")).to_be_visible()
     browser.goto("session/s-live")
-    expect(page.get_by_text("Nobody loads this page again")).to_be_visible()
+    expect(page.get_by_text("Nobody loads this page again").first).to_be_visible()
 
 
 def dead_letters_are_replayed(browser, world):
@@ -106,7 +106,7 @@ def dead_letters_are_replayed(browser, world):
     browser.goto("deliveries?state=dead")
     expect(rows(page)).to_have_count(3)
     page.get_by_role("link", name="dead-1").click()
-    expect(page.get_by_text("refused on purpose").first).to_be_visible()
+    expect(page.get_by_text("the webhook answered 422").first).to_be_visible()
     browser.shot("dead-letter")
     world.receiver.accept()
     page.get_by_role("button", name="Replay").click()
@@ -274,6 +274,7 @@ def chat_with_the_demo_agent(browser, address):
 def main(program, data):
     screenshots = pathlib.Path(os.environ.get("NANORELAY_SCREENSHOTS", live.REPOSITORY / "target" / "screenshots"))
     screenshots.mkdir(parents=True, exist_ok=True)
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright, contextlib.ExitStack() as stack:
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         stack.callback(chromium.close)

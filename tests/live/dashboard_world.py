@@ -26,7 +26,7 @@ class Receiver:
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 is_refused = owner.refuses and "refuse" in body["content"].get("text", "")
-                answer = b"refused on purpose" if is_refused else b"{}"
+                answer = b"{}"
                 self.send_response(422 if is_refused else 200)
                 self.send_header("content-length", str(len(answer)))
                 self.end_headers()
