@@ -6,6 +6,7 @@ pub mod central;
 pub mod error;
 pub(crate) mod file_system;
 pub mod host_checks;
+pub mod host_files;
 pub mod host_lock;
 pub mod inbound;
 pub mod lease;

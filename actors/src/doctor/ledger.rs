@@ -4,6 +4,7 @@ use super::finding::{Finding, FindingId};
 use crate::limits::DOCTOR_FINDINGS_MAX;
 use crate::report::{DeliveryFilter, DeliveryState};
 use crate::store::error::StoreError;
+use crate::store::host_files;
 use crate::store::ledger::{LEDGER_FILE, LedgerReader};
 use std::path::Path;
 
@@ -74,7 +75,7 @@ fn contents(reader: &LedgerReader) -> Result<Vec<Finding>, StoreError> {
 }
 
 fn size(data_dir: &Path, bytes_max: u64) -> Option<Finding> {
-    let bytes = |name: &str| std::fs::metadata(data_dir.join(name)).map_or(0, |found| found.len());
+    let bytes = |name: &str| host_files::bytes(&data_dir.join(name));
     let (file, log) = (bytes(LEDGER_FILE), bytes(&format!("{LEDGER_FILE}-wal")));
     let words = format!("{}, and its log {}", super::in_mib(file), super::in_mib(log));
     let remedy = if log > LOG_BYTES_MAX {

@@ -3,8 +3,8 @@
 use super::finding::{Finding, FindingId};
 use crate::limits::DOCTOR_FINDINGS_MAX;
 use crate::store::central::CentralSnapshot;
-use rustix::fs::{Access, FileType};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use crate::store::host_files;
+use rustix::fs::FileType;
 use std::path::Path;
 
 /// What the host keeps for itself.
@@ -28,7 +28,7 @@ pub(super) fn examine(data_dir: &Path, snapshot: &CentralSnapshot) -> Vec<Findin
 }
 
 fn user(data_dir: &Path) -> Option<Finding> {
-    let owner = std::fs::metadata(data_dir).ok()?.uid();
+    let owner = host_files::owner(data_dir)?;
     let ours = rustix::process::geteuid().as_raw();
     (owner != ours).then(|| {
         let words = format!("the data directory belongs to user {owner}, and user {ours} asks");
@@ -38,11 +38,10 @@ fn user(data_dir: &Path) -> Option<Finding> {
 }
 
 fn not_writable(data_dir: &Path) -> Vec<Finding> {
-    let may_write = |path: &Path| rustix::fs::access(path, Access::WRITE_OK).is_ok();
     let own = WRITTEN_FILES.iter().map(|name| data_dir.join(name)).filter(|path| path.exists());
     std::iter::once(data_dir.to_owned())
         .chain(own)
-        .filter(|path| !may_write(path))
+        .filter(|path| !host_files::may_write(path))
         .map(|path| {
             let words = "this user may not write to it";
             let remedy = "give it to the user of the host: chown -R, with the host stopped";
@@ -53,13 +52,12 @@ fn not_writable(data_dir: &Path) -> Vec<Finding> {
 
 fn private_files(data_dir: &Path) -> Vec<Finding> {
     // A directory that is closed to others closes everything in it.
-    let is_closed = std::fs::metadata(data_dir).is_ok_and(|found| found.mode() & 0o011 == 0);
-    if is_closed {
+    if host_files::mode(data_dir).is_some_and(|mode| mode & 0o011 == 0) {
         return Vec::new();
     }
     // The ledger holds names of chats, tokens are hashed; whoever may write to one of them is the operator.
     let exposed = |name: &str| {
-        let mode = std::fs::symlink_metadata(data_dir.join(name)).map_or(0, |found| found.mode());
+        let mode = host_files::mode(&data_dir.join(name)).unwrap_or(0);
         let forbidden = if name.ends_with(".json") || name.ends_with(".sock") { 0o077 } else { 0o022 };
         mode & forbidden != 0
     };
@@ -71,9 +69,8 @@ fn private_files(data_dir: &Path) -> Vec<Finding> {
 }
 
 fn socket(data_dir: &Path) -> Option<Finding> {
-    let found = std::fs::symlink_metadata(data_dir.join("nanorelay.sock")).ok()?;
-    (!found.file_type().is_socket()).then(|| {
-        let kind = FileType::from_raw_mode(found.mode());
+    let kind = host_files::kind(&data_dir.join("nanorelay.sock"))?;
+    (kind != FileType::Socket).then(|| {
         let words = format!("it is no socket but a {kind:?}: no host can open its own there");
         Finding::error(FindingId::Socket, "nanorelay.sock", words, "find out who put it there, and remove it")
     })
@@ -81,26 +78,12 @@ fn socket(data_dir: &Path) -> Option<Finding> {
 
 /// Names only: nothing in a session folder is opened by its path.
 fn folders_without_rows(data_dir: &Path, snapshot: &CentralSnapshot) -> Option<Finding> {
-    let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
-    let is_folder = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
     let known: std::collections::HashSet<(&str, &str)> =
         snapshot.sessions.values().map(|facts| (facts.agent_group_id.as_str(), facts.id.as_str())).collect();
-    let mut strangers = Vec::new();
-    for group in entries(&data_dir.join("v2-sessions")).filter(is_folder) {
-        let group_name = group.file_name();
-        for session in entries(&group.path()).filter(is_folder) {
-            let name = session.file_name();
-            let (Some(group), Some(session_name)) = (group_name.to_str(), name.to_str()) else { continue };
-            // Other folders are not sessions: what a group's agents share, for example.
-            let has_database = std::fs::symlink_metadata(session.path().join("outbound.db")).is_ok();
-            if has_database && !known.contains(&(group, session_name)) {
-                strangers.push(format!("{group}/{session_name}"));
-            }
-            if strangers.len() == DOCTOR_FINDINGS_MAX {
-                break;
-            }
-        }
-    }
+    let is_unknown = |group: &str, session: &str| !known.contains(&(group, session));
+    let found = host_files::session_folders(data_dir, DOCTOR_FINDINGS_MAX, is_unknown);
+    let mut strangers: Vec<String> =
+        found.into_iter().map(|(group, session)| format!("{group}/{session}")).collect();
     if strangers.is_empty() {
         return None;
     }

@@ -166,7 +166,8 @@ mod tests {
         assert_eq!((entry.who.as_str(), entry.reason.as_deref()), ("local user 1000", Some("moved")));
         let (request, why) = parse(br#"{"command":"agents"}"#).unwrap();
         assert_eq!(entry_of(&request, "x", why), None);
-        for wrong in [&b"[]"[..], b"{}", br#"{"command":"agents","x":1}"#, b"x"] {
+        let unknown = br#"{"command":"release","session_id":"s-1","x":1}"#;
+        for wrong in [&b"[]"[..], b"{}", unknown, b"x"] {
             assert!(parse(wrong).is_err_and(|words| words.starts_with("the request is not understood")));
         }
     }

@@ -26,7 +26,7 @@ fn what_a_command_changes_is_noted_with_its_user_and_its_reason() {
     let who = format!("local user {}", rustix::process::getuid().as_raw());
     run(&host.data, &["pause", "session", "sess-1", "--reason", "moving"]).expect_code(0);
     run(&host.data, &["resume", "session", "sess-1", "--reason", "moved"]).expect_code(0);
-    run(&host.data, &["sessions", "send", "no-such", "--text", "x"]).expect_code(1);
+    run(&host.data, &["sessions", "send", "no-such", "x"]).expect_code(1);
     let rows = audit(&host.data);
     let told = |row: &Value| {
         ["who", "via", "action", "target", "outcome"]

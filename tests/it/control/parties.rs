@@ -62,10 +62,9 @@ async fn the_overview_says_what_waits_and_fails_to_callers_of_all_tenants() {
     assert_eq!(overview["oldest_undelivered"]["message_id"], waiting.as_str());
     assert_eq!((&overview["sessions"]["total"], &overview["holds"]), (&json!(2), &json!(1)));
     let actors = world.api.get("/v1/actors").await.expect(200);
-    assert_eq!(
-        (&actors["registry"]["sessions"], &actors["channels"][0]["name"]),
-        (&json!(2), &json!("slack"))
-    );
+    let channels = actors["channels"].as_array().expect("a list");
+    assert_eq!(actors["registry"]["sessions"], 2);
+    assert!(channels.iter().any(|channel| channel["name"] == "slack"), "{channels:?}");
     let of_a_tenant = world.api_for("ann/admin/ag-a").await;
     for path in ["/v1/overview", "/v1/actors"] {
         of_a_tenant.get(path).await.expect_problem(403, "all-tenants-required");
