@@ -9,10 +9,10 @@ const TOP = 10;
 const BOTTOM = 22;
 const TABLE_ROWS_MAX = 60;
 
-/** The next of 1, 2, 5, 10, 20, … */
+/** The next of 2, 4, 6, 8, 10, 20, …: half of it is a whole number, too. */
 function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
-  return [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= value);
+  return [2, 4, 6, 8, 10].map((factor) => factor * power).find((candidate) => candidate >= value);
 }
 
 function hour(at) {

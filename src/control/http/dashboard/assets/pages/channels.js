@@ -5,6 +5,7 @@ import { button, count, h, head, link, time } from "../dom.js";
 import { redraw, table } from "../table.js";
 import { pauseDialog, resumeDialog } from "./pauses.js";
 
+const NO_CHANNEL = "(none)";
 const EVENTS = ["delivered", "retrying", "dead", "channel_blocked", "paused", "resumed"];
 
 export async function channels(ctx) {
@@ -16,7 +17,9 @@ export async function channels(ctx) {
   return h("div", {}, head("Channels"), place);
 }
 
-function draw(ctx, rows, holds) {
+function draw(ctx, all, holds) {
+  // Where messages without a channel wait: only of interest when some do.
+  const rows = all.filter((row) => row.name !== NO_CHANNEL || row.queued || row.attempts);
   const paused = (row) => holds.find((hold) => hold.scope === "channel" && hold.name[0] === row.name);
   return table({
     caption: "Channels", hideCaption: true, rows, key: (row) => row.name, empty: "No channel is configured. Messages wait until there is one.",
@@ -45,7 +48,7 @@ function state(row, hold) {
 
 function breaker(value) {
   if (value?.is_open) return h("span", {}, h("span.badge.bad", {}, "open"), value.until ? [" until ", time(value.until)] : null);
-  return value?.failures ? `${count(value.failures)} failures in a row` : h("span.quiet", {}, "closed");
+  return h("span.quiet", { title: value?.failures ? `opens after ${count(value.failures)} failures in a row` : "never opens" }, "closed");
 }
 
 function limits(row) {
@@ -65,7 +68,7 @@ function trouble(row) {
 }
 
 function change(ctx, row, hold) {
-  if (!may("operate") || row.name === "*") return "";
+  if (!may("operate") || row.name === "*" || row.name === NO_CHANNEL) return "";
   if (hold) return button("Resume", () => resumeDialog(ctx, hold));
   return button("Pause", () => pauseDialog(ctx, "channel", [row.name]));
 }

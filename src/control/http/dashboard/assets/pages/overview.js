@@ -7,6 +7,7 @@ import { redraw, table } from "../table.js";
 
 const HISTORY_MINUTES = 60;
 const RECENT_MS = 300000;
+const PLOT_STEPS_MAX = 60;
 const EVENTS = ["delivered", "retrying", "dead", "ambiguous", "held", "quarantined", "released", "paused", "resumed", "channel_blocked", "changed"];
 
 export async function overview(ctx) {
@@ -79,7 +80,23 @@ function figures(now, pace) {
   ];
 }
 
-function pictures(history) {
+/** Joins steps, so that there are no more than a plot can show. The worst of their times counts. */
+function joined(history) {
+  const size = Math.max(1, Math.ceil(history.points.length / PLOT_STEPS_MAX));
+  const points = [];
+  for (let end = history.points.length; end > 0; end -= size) {
+    const part = history.points.slice(Math.max(0, end - size), end);
+    const sum = (field) => part.reduce((total, point) => total + point[field], 0);
+    const worst = (field) => part.reduce((most, point) => (point[field] === null ? most : Math.max(most ?? 0, point[field])), null);
+    points.unshift({
+      at: part[0].at, delivered: sum("delivered"), failed: sum("failed"), dead: sum("dead"), p50_ms: worst("p50_ms"), p99_ms: worst("p99_ms"),
+    });
+  }
+  return { step_ms: history.step_ms * size, points };
+}
+
+function pictures(whole) {
+  const history = joined(whole);
   const { points } = history;
   const at = points.map((point) => Date.parse(point.at));
   const of = (field) => points.map((point) => point[field]);
