@@ -6,7 +6,10 @@ use nanorelay_actors::report::{HoldRecord, Standing};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::OnceLock;
+use std::time::Duration;
 
+/// How far back the lag is told.
+const LAG_OVER: Duration = Duration::from_secs(300);
 /// Holds that are listed; there may be one for every chat.
 const HOLDS_LISTED_MAX: usize = 100;
 
@@ -138,7 +141,7 @@ impl HostStatus {
                 dead: counted.dead,
                 attempts: counted.attempts,
             },
-            lag: None,
+            lag: relay.lag(LAG_OVER).map(|lag| LagTold { p50_ms: lag.p50_ms, p99_ms: lag.p99_ms }),
             standing,
             channels: relay.channel_snapshots().await.into_iter().map(ChannelStatus::from).collect(),
             holds,
