@@ -3,8 +3,7 @@
 use super::finding::{Finding, FindingId};
 use crate::limits::DOCTOR_FINDINGS_MAX;
 use crate::store::central::CentralSnapshot;
-use crate::store::host_files;
-use rustix::fs::FileType;
+use crate::store::host_files::{self, FileType};
 use std::path::Path;
 
 /// What the host keeps for itself.

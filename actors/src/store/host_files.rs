@@ -1,7 +1,8 @@
 //! What the file system says of the host's own files: owners, modes, kinds, sizes. Nothing is opened but folders above
 //! those of the sessions.
 
-use rustix::fs::{Access, FileType};
+use rustix::fs::Access;
+pub use rustix::fs::FileType;
 use std::fs::DirEntry;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
