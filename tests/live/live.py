@@ -77,7 +77,7 @@ class Serve:
         self.log, self.ready = [], threading.Event()
         self.process = subprocess.Popen(
             [program, "serve", "--data", str(data), "--log-format", "json"], stderr=subprocess.PIPE, text=True,
-            env={**os.environ, **(environment or {})})
+            env={**os.environ, "NANORELAY__SERVER__LISTEN": "127.0.0.1:0", **(environment or {})})
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 

@@ -52,7 +52,7 @@ impl<T: RequestBody + 'static> FromRequest for Body<T> {
         let payload = payload.take();
         Box::pin(async move {
             let bytes = read(payload, T::BYTES_MAX).await?;
-            if bytes.is_empty()
+            if matches!(bytes.trim_ascii(), b"" | b"null")
                 && let Some(body) = T::when_empty()
             {
                 return Ok(Self(body));
