@@ -21,6 +21,9 @@ use utoipa_actix_web::service_config::ServiceConfig;
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
 const DRAIN_DEADLINE_MAX: Duration = Duration::from_secs(3600);
 
+/// Over what time lateness is told.
+const LAG_TIME: Duration = Duration::from_secs(5 * 60);
+
 pub(super) fn register(config: &mut ServiceConfig<'_>) {
     config.service(overview).service(actors).service(drain);
 }
@@ -35,6 +38,15 @@ enum Watcher {
     Poll,
 }
 
+/// How late messages came after the host knew of them or they were due, in milliseconds.
+#[derive(Debug, Serialize, ToSchema)]
+struct LagMs {
+    /// Half of them at most so late.
+    p50: u64,
+    /// All but a hundredth of them.
+    p99: u64,
+}
+
 /// How the host stands.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Overview {
@@ -42,6 +54,10 @@ pub(super) struct Overview {
     now: String,
     /// Since when it runs; RFC 3339 UTC.
     started_at: String,
+    /// Messages that channels have accepted in the last minute.
+    delivered_per_minute: u64,
+    /// How late messages came in the last five minutes; null when none came.
+    lag_ms: Option<LagMs>,
     /// Messages by their state.
     counts: StateCounts,
     /// Sessions by their state.
@@ -72,6 +88,8 @@ pub(super) async fn overview(access: Access<Read>) -> Result<Json<Overview>, Pro
     Ok(Json(Overview {
         now: relay.now().to_iso(),
         started_at: relay.started_at().to_iso(),
+        delivered_per_minute: relay.history(1).points.iter().map(|point| point.delivered).sum(),
+        lag_ms: relay.lag(LAG_TIME).map(|lag| LagMs { p50: lag.p50_ms, p99: lag.p99_ms }),
         counts: standing.counts,
         sessions: standing.sessions,
         oldest_undelivered: standing.oldest_undelivered,

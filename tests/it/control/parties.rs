@@ -59,6 +59,7 @@ async fn the_overview_says_what_waits_and_fails_to_callers_of_all_tenants() {
     world.relay.settle().await;
     let overview = world.api.get("/v1/overview").await.expect(200);
     assert_eq!((&overview["counts"]["queued"], &overview["counts"]["dead"]), (&json!(1), &json!(1)));
+    assert_eq!((&overview["delivered_per_minute"], &overview["lag_ms"]), (&json!(0), &Value::Null));
     assert_eq!(overview["oldest_undelivered"]["message_id"], waiting.as_str());
     assert_eq!((&overview["sessions"]["total"], &overview["holds"]), (&json!(2), &json!(1)));
     let actors = world.api.get("/v1/actors").await.expect(200);
