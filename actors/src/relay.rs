@@ -20,6 +20,7 @@ mod rebuild;
 mod root;
 mod session_files;
 mod sessions;
+mod snapshot;
 mod standing;
 mod stopped;
 mod tasks;
@@ -34,6 +35,7 @@ pub use health::HealthCheck;
 pub use pauses::Resume;
 pub use questions::{Answer, AnswerError, QuestionList, QuestionRecord};
 pub use sessions::{CreateSessionError, ReadySession, SessionMode, SessionRequest, UnresolvedSession};
+pub use snapshot::RelaySnapshot;
 pub use stopped::StoppedHost;
 pub use thread::{RelayThread, ThreadPanicked};
 
@@ -43,13 +45,12 @@ use crate::engine::control::Terminate;
 use crate::engine::statistics::StatisticsSnapshot;
 use crate::model::ids::{ChannelType, SessionId};
 use crate::model::route::AGENT_CHANNEL_TYPE;
-use crate::registry::{CentralChanged, LookAtSessions, ObserveRegistry, RegistrySnapshot};
+use crate::registry::{CentralChanged, LookAtSessions};
 use crate::report::{DrainReport, PruneReport, SessionFilter, SessionRecord};
 use crate::runtime::AgentRecord;
 use crate::session::messages::LookReason;
 use crate::store::error::StoreError;
 use crate::store::ledger::Left;
-use crate::sweep::{ObserveSweep, SweepSnapshot};
 use home::{Home, WhenCallerGoes};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -112,16 +113,6 @@ impl Relay {
     /// Counts since the start.
     pub fn statistics(&self) -> StatisticsSnapshot {
         self.engine().statistics.snapshot()
-    }
-
-    /// The state of the registry; `None` while it is being restarted.
-    pub async fn registry_snapshot(&self) -> Option<RegistrySnapshot> {
-        self.engine().directory.registry()?.send(ObserveRegistry).await.ok()
-    }
-
-    /// The state of the supervisor, with what its last sweep found; `None` while it is being restarted.
-    pub async fn sweep_snapshot(&self) -> Option<SweepSnapshot> {
-        self.engine().directory.sweep()?.send(ObserveSweep).await.ok()
     }
 
     /// Waits until nothing is going on: all that is due and can be done now is done.

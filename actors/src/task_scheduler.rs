@@ -126,6 +126,7 @@ pub struct ObserveTaskScheduler;
 
 /// The state of the task scheduler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TaskSchedulerSnapshot {
     /// Sessions with a due time.
     pub armed: usize,

@@ -1,8 +1,8 @@
 //! What an operator does about what holds sends back: pause, resume, list.
 
 use super::{OperationError, Relay};
+use crate::channel::LookAgain;
 use crate::channel::unblock::AskAgain;
-use crate::channel::{ChannelSnapshot, LookAgain, ObserveChannel};
 use crate::engine::events::Happened;
 use crate::limits::ERROR_TEXT_BYTES_MAX;
 use crate::model::hold::{Hold, HoldCause, HoldScope};
@@ -133,16 +133,6 @@ impl Relay {
     pub fn holds(&self) -> Vec<HoldRecord> {
         let engine = self.engine();
         engine.holds.all(engine.now()).into_iter().map(HoldRecord::from).collect()
-    }
-
-    /// The state of each channel account whose actor is not being restarted, by name.
-    pub async fn channel_snapshots(&self) -> Vec<ChannelSnapshot> {
-        let mut snapshots = Vec::new();
-        for (_, channel) in self.engine().directory.channels() {
-            snapshots.extend(channel.send(ObserveChannel).await.ok());
-        }
-        snapshots.sort_by(|a, b| a.name.cmp(&b.name));
-        snapshots
     }
 
     /// Has the channels look at what holds back, and at messages that waited at most until then.

@@ -142,6 +142,7 @@ pub struct ObserveSession;
 
 /// The state of a session's actor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SessionSnapshot {
     /// The session.
     pub session_id: String,
