@@ -6,12 +6,10 @@ use super::problem::Problem;
 use crate::config::units::parse_duration;
 use actix_web::web::Json;
 use actix_web::{get, post};
-use nanorelay_actors::channel::ChannelSnapshot;
-use nanorelay_actors::registry::RegistrySnapshot;
+use nanorelay_actors::relay::RelaySnapshot;
 use nanorelay_actors::report::{
     DrainReport, FailingRecord, LaneFilter, OldestUndelivered, SessionCounts, StateCounts,
 };
-use nanorelay_actors::sweep::SweepSnapshot;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -100,29 +98,13 @@ pub(super) async fn overview(access: Access<Read>) -> Result<Json<Overview>, Pro
     }))
 }
 
-/// The actors. One that is being restarted is null.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Actors {
-    /// One entry for each session; hears of file events.
-    registry: Option<RegistrySnapshot>,
-    /// The supervisor.
-    sweep: Option<SweepSnapshot>,
-    /// One for each channel account.
-    channels: Vec<ChannelSnapshot>,
-}
-
 /// The state of the actors
 ///
-/// For callers of all tenants.
-#[utoipa::path(tag = "host", responses((status = 200, body = Actors)))]
+/// Those of sessions are counted. For callers of all tenants.
+#[utoipa::path(tag = "host", responses((status = 200, body = RelaySnapshot)))]
 #[get("/actors")]
-pub(super) async fn actors(access: Access<Read>) -> Result<Json<Actors>, Problem> {
-    let relay = access.host()?;
-    Ok(Json(Actors {
-        registry: relay.registry_snapshot().await,
-        sweep: relay.sweep_snapshot().await,
-        channels: relay.channel_snapshots().await,
-    }))
+pub(super) async fn actors(access: Access<Read>) -> Result<Json<RelaySnapshot>, Problem> {
+    Ok(Json(access.host()?.snapshot().await))
 }
 
 /// How long to drain.
