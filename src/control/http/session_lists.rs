@@ -31,6 +31,7 @@ pub(super) struct SessionsQuery {
     /// Only of this agent group.
     agent_group: Option<String>,
     /// Only in this state.
+    #[param(inline)]
     state: Option<SessionState>,
     /// Only those in whose id, agent group or chat this text occurs.
     q: Option<String>,
