@@ -14,6 +14,7 @@ mod tokens;
 
 use crate::support::api::Api;
 use crate::support::host::TestHost;
+use nanorelay_actors::model::ids::SessionId;
 use nanorelay_actors::relay::Relay;
 use nanorelay_actors::testing::{DataDir, MockChannel, SessionSpec, TestAgent};
 use std::sync::Arc;
@@ -51,6 +52,14 @@ impl World {
     /// The same control plane as somebody else sees it; see [`Api::caller`].
     pub async fn api_for(&self, caller: &str) -> Api {
         Api::of(&self.relay).await.caller(caller)
+    }
+
+    /// Waits until all that the agents have committed is read, heard of or not, and what can be done about it is done.
+    pub async fn settle(&self) {
+        for session in ["sess-a", "sess-b"] {
+            self.relay.rescan(SessionId::new(session).expect("a session's id")).await;
+        }
+        self.relay.settle().await;
     }
 
     pub async fn stop(self) {

@@ -25,7 +25,7 @@ async fn deliveries_are_listed_page_by_page_and_found_by_what_they_are() {
     let world = World::start().await;
     let sent: Vec<String> = (0..5).map(|number| world.a.text(&format!("text {number}"))).collect();
     world.slack.wait_for_shown(5).await;
-    world.relay.settle().await;
+    world.settle().await;
     let (mut seen, mut path) = (Vec::new(), "/v1/deliveries?limit=2".to_owned());
     loop {
         let page = world.api.get(&path).await.expect(200);
@@ -72,7 +72,7 @@ async fn a_delivery_is_snoozed_cancelled_and_replayed_and_the_audit_says_so() {
     world.api.post(&path("resolve"), json!({ "as": "delivered" })).await.expect_problem(409, "conflict");
     world.api.post(&path("replay"), json!({})).await.expect(200);
     world.slack.wait_for_shown(1).await;
-    world.relay.settle().await;
+    world.settle().await;
     world.api.post(&path("replay"), json!({})).await.expect_problem(409, "conflict");
     let audit = world.api.get("/v1/audit").await.expect(200);
     let actions: Vec<&str> = audit["items"]
@@ -116,7 +116,7 @@ async fn deliveries_of_others_are_not_found_and_bad_input_is_refused() {
     let world = World::start().await;
     let id = world.b.text("secret");
     world.slack.wait_for_shown(1).await;
-    world.relay.settle().await;
+    world.settle().await;
     let own = world.api_for("ann/operate/ag-a").await;
     assert!(ids(&own.get("/v1/deliveries").await.expect(200)).is_empty());
     assert!(ids(&own.get("/v1/deliveries?session=sess-b").await.expect(200)).is_empty());

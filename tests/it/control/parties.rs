@@ -15,7 +15,7 @@ async fn tenants_are_listed_with_what_waits_and_each_caller_sees_their_own() {
     let pause = json!({ "scope": "tenant", "name": ["ag-a"], "for": "1h", "reason": "audit" });
     world.api.post("/v1/pauses", pause).await.expect(200);
     world.a.text("waits");
-    world.relay.settle().await;
+    world.settle().await;
     let page = world.api.get("/v1/tenants").await.expect(200);
     let a = named(&page, "ag-a");
     assert_eq!((&a["agent_groups"], &a["sessions"], &a["waiting"]), (&json!(["ag-a"]), &json!(1), &json!(1)));
@@ -34,7 +34,7 @@ async fn a_channel_is_listed_with_its_counts_and_what_blocks_it() {
     world.slack.next([Answer::transient("bad gateway")]);
     world.a.text("fails once");
     world.slack.wait_for(2).await;
-    world.relay.settle().await;
+    world.settle().await;
     let pause = json!({ "scope": "channel", "name": ["slack"], "until": "2090-01-01T00:00:00Z" });
     world.api.post("/v1/pauses", pause).await.expect(200);
     let page = world.api_for("ann/read/ag-a").await.get("/v1/channels").await.expect(200);
@@ -56,7 +56,7 @@ async fn the_overview_says_what_waits_and_fails_to_callers_of_all_tenants() {
     let waiting = world.a.text("waits");
     world.b.text("poison");
     world.slack.wait_for(1).await;
-    world.relay.settle().await;
+    world.settle().await;
     let overview = world.api.get("/v1/overview").await.expect(200);
     assert_eq!((&overview["counts"]["queued"], &overview["counts"]["dead"]), (&json!(1), &json!(1)));
     assert_eq!((&overview["delivered_per_minute"], &overview["lag_ms"]), (&json!(0), &Value::Null));

@@ -46,7 +46,7 @@ async fn a_paused_session_sends_nothing_until_it_is_resumed() {
     world.a.text("waits");
     world.b.text("goes");
     world.slack.wait_for(1).await;
-    world.relay.settle().await;
+    world.settle().await;
     assert_eq!(world.slack.calls().len(), 1);
     world.api.post("/v1/pauses/resume", body).await.expect(200);
     world.slack.wait_for(2).await;

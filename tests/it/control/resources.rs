@@ -58,7 +58,7 @@ async fn the_two_databases_of_a_session_are_shown_side_by_side() {
     assert_eq!(again["is_new"], false, "it is written once");
     let ids = [world.a.text("one"), world.a.text("two")];
     world.slack.wait_for_shown(2).await;
-    world.relay.settle().await;
+    world.settle().await;
     let page = world.api.get("/v1/sessions/sess-a/outbound?limit=1").await.expect(200);
     assert_eq!(field(&page, "id"), [ids[1].clone()]);
     assert_eq!(page["items"][0]["delivery"]["state"], "delivered");
@@ -138,7 +138,7 @@ async fn a_task_is_shown_with_its_next_runs_and_changed() {
         world.a.messages_in().iter().any(|row| row.id == "task-1")
     })
     .await;
-    world.relay.settle().await;
+    world.settle().await;
     let listed = world.api.get("/v1/tasks").await.expect(200);
     assert_eq!((field(&listed, "series_id"), &listed["unreadable"]), (vec!["task-1".to_owned()], &json!([])));
     let shown = world.api.get(path).await.expect(200);
@@ -161,7 +161,7 @@ async fn a_question_is_listed_and_answered_once() {
     let world = World::start().await;
     world.a.question("q-1", "Deploy", "Deploy now?", &["Yes", "No"]);
     world.slack.wait_for_shown(1).await;
-    world.relay.settle().await;
+    world.settle().await;
     assert_eq!(field(&world.api.get("/v1/questions").await.expect(200), "question_id"), ["q-1"]);
     let other = world.api_for("b/operate/ag-b").await;
     assert_eq!(other.get("/v1/questions").await.expect(200)["items"], json!([]));
@@ -179,7 +179,7 @@ async fn the_history_is_told_to_those_who_may_see_all_tenants() {
     let world = World::start().await;
     world.a.text("hello");
     world.slack.wait_for_shown(1).await;
-    world.relay.settle().await;
+    world.settle().await;
     let history = world.api.get("/v1/history?minutes=1").await.expect(200);
     assert_eq!((&history["step_ms"], history["points"].as_array().map(Vec::len)), (&json!(10_000), Some(6)));
     let delivered: u64 =
@@ -199,7 +199,7 @@ async fn what_happens_is_streamed_from_a_place_on_until_the_streams_are_closed()
         world.a.text("hello");
         world.b.text("secret");
         world.slack.wait_for_shown(2).await;
-        world.relay.settle().await;
+        world.settle().await;
         plane.close_streams();
     };
     let own = world.api_for("ann/read/ag-a").await;
