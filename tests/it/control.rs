@@ -1,5 +1,6 @@
 //! The control plane over HTTP: in this process, mounted in an application, and served by the program.
 
+mod attacks;
 mod audits;
 mod chat;
 mod deliveries;

@@ -53,7 +53,8 @@ async fn change(
         return answering.await.unwrap_or_else(|_| Err(panicked().into()));
     };
     let mut request = request;
-    let body = match input::read(request.take_payload(), BODY_BYTES_MAX).await {
+    let length = input::length_in(request.headers());
+    let body = match input::read(request.take_payload(), length, BODY_BYTES_MAX).await {
         Ok(body) => body,
         Err(problem) => return Ok(refused(request, &problem)),
     };

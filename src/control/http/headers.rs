@@ -57,9 +57,15 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     })
 }
 
+/// What proxies add. A request with one of these comes from somewhere else, whatever its connection says.
+const OF_PROXIES: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
+
 /// Whether a request comes from this machine and means it: a page of another site that has made its name lead to this
 /// machine still sends its own name.
 pub(super) fn is_local(request: &HttpRequest) -> bool {
+    if OF_PROXIES.iter().any(|name| request.headers().contains_key(*name)) {
+        return false;
+    }
     let from_here = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
     from_here && host(request).is_some_and(|host| is_loopback_name(host_name(host)))
 }
@@ -124,6 +130,10 @@ mod tests {
             ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8420", "10.0.0.1", "", "["]
         {
             assert!(!is_local(&request("127.0.0.1:5", &[("host", host)])), "{host}");
+        }
+        for header in OF_PROXIES {
+            let headers = [("host", "localhost"), (header, "192.0.2.1")];
+            assert!(!is_local(&request("127.0.0.1:5", &headers)), "{header}");
         }
         assert!(is_local(&request("[::ffff:127.0.0.1]:5", &[("host", "localhost")])), "a mapped address");
     }

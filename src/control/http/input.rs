@@ -3,7 +3,7 @@
 use super::problem::{Problem, ProblemKind};
 use super::query;
 use actix_web::dev::Payload;
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::StreamExt;
@@ -49,9 +49,9 @@ impl<T: RequestBody + 'static> FromRequest for Body<T> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let content_type = request.headers().get(CONTENT_TYPE).map(|value| value.as_bytes().to_vec());
-        let payload = payload.take();
+        let (length, payload) = (length_in(request.headers()), payload.take());
         Box::pin(async move {
-            let bytes = read(payload, T::BYTES_MAX).await?;
+            let bytes = read(payload, length, T::BYTES_MAX).await?;
             if matches!(bytes.trim_ascii(), b"" | b"null")
                 && let Some(body) = T::when_empty()
             {
@@ -66,15 +66,30 @@ impl<T: RequestBody + 'static> FromRequest for Body<T> {
     }
 }
 
-/// Reads a body whole, unless it is too large or too slow.
-pub(super) async fn read(mut payload: Payload, bytes_max: usize) -> Result<Bytes, Problem> {
+/// How long a body says that it is.
+pub(super) fn length_in(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Reads a body whole, unless it is too large or too slow. One that says that it is too large is not read at all.
+pub(super) async fn read(
+    mut payload: Payload,
+    length: Option<u64>,
+    bytes_max: usize,
+) -> Result<Bytes, Problem> {
+    let too_large = || {
+        let words = format!("the body has more than {bytes_max} bytes");
+        Problem::new(ProblemKind::TooLarge, words).with("limit_bytes", bytes_max)
+    };
+    if length.is_some_and(|length| length > bytes_max as u64) {
+        return Err(too_large());
+    }
     let reading = async {
         let mut bytes = BytesMut::new();
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|error| Problem::field("body", error))?;
             if bytes.len() + chunk.len() > bytes_max {
-                let words = format!("the body has more than {bytes_max} bytes");
-                return Err(Problem::new(ProblemKind::TooLarge, words).with("limit_bytes", bytes_max));
+                return Err(too_large());
             }
             bytes.extend_from_slice(&chunk);
         }
