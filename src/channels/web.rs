@@ -35,7 +35,7 @@ const PARALLEL_READS: usize = 4;
 /// Changes that a listener may be behind before it is told to read anew.
 const CHANGES_CAPACITY: usize = 1024;
 
-/// How much of the transcripts is kept. Every bound of the channel but those of [`entry`].
+/// How much of the transcripts is kept. Every bound of the channel but those of `entry`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebChatSettings {
     /// How long an entry is kept.

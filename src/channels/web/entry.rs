@@ -157,7 +157,7 @@ impl NewEntry {
 pub struct PageRange {
     /// Where it begins or ends.
     pub place: PagePlace,
-    /// Most entries; at most [`PAGE_ENTRIES_MAX`] are given.
+    /// Most entries; at most `PAGE_ENTRIES_MAX` are given.
     pub limit: u32,
 }
 

@@ -1,4 +1,4 @@
-//! The way from a request to the relay. A handler gets the relay from an [`Access`] only, and only together with whose
+//! The way from a request to the relay. A handler gets the relay from an `Access` only, and only together with whose
 //! sessions the caller may see: one of the caller's sessions, a list for the caller's tenants, or the whole host.
 
 mod recognise;
