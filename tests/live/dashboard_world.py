@@ -64,10 +64,11 @@ class World:
         live.make_data_dir(data, SESSIONS)
         self._add_bulk_sessions()
         self.receiver = Receiver()
-        self.port = free_port()
-        self.address = f"http://127.0.0.1:{self.port}/"
+        # The same one after the host has come back.
+        place = f"127.0.0.1:{free_port()}"
+        self.environment, self.address = {"NANORELAY__SERVER__LISTEN": place}, f"http://{place}/"
         (data / "nanorelay.toml").write_text(
-            f'[server]\nlisten = "127.0.0.1:{self.port}"\n[channels.hook]\nkind = "webhook"\nurl = "{self.receiver.address}"\n'
+            f'[channels.hook]\nkind = "webhook"\nurl = "{self.receiver.address}"\n'
             f'secret = "{SECRET}"\nallow_private = true\n[channels.web]\nkind = "web"\n')
         made = subprocess.run(
             [program, "token", "create", "--name", "browser", "--scope", "admin", "--data", str(data)],
@@ -85,7 +86,7 @@ class World:
         central.close()
 
     def __enter__(self):
-        self.host = live.Serve(self.program, self.data)
+        self.host = live.Serve(self.program, self.data, self.environment)
         self.host.__enter__()
         for number in range(1, 4):
             self.say("s-dead", f"dead-{number}", "refuse this")
@@ -97,7 +98,7 @@ class World:
         return self
 
     def start_again(self):
-        self.host = live.Serve(self.program, self.data)
+        self.host = live.Serve(self.program, self.data, self.environment)
         self.host.__enter__()
 
     def states(self):
