@@ -6,7 +6,6 @@ import { milliseconds, plot } from "../plot.js";
 import { redraw, table } from "../table.js";
 
 const HISTORY_MINUTES = 60;
-const RECENT_MS = 300000;
 const PLOT_STEPS_MAX = 60;
 const EVENTS = ["delivered", "retrying", "dead", "ambiguous", "held", "quarantined", "released", "paused", "resumed", "channel_blocked", "changed"];
 
@@ -15,17 +14,15 @@ export async function overview(ctx) {
   const tiles = h("ul.tiles", { "aria-label": "Figures" });
   const plots = h(".plots");
   const failing = h("div");
-  let pace = null;
   ctx.refresh(async () => {
     const now = await get("overview", {}, ctx.signal);
-    redraw(tiles, figures(now, pace));
+    redraw(tiles, figures(now));
     redraw(failing, failingTable(now.failing || []));
     below.replaceChildren("Started ", time(now.started_at), `, hears of changes by ${now.watcher}`);
   }, { events: EVENTS, every: 5000 });
   let drawn = null;
   ctx.refresh(async () => {
     const history = await get("history", { minutes: HISTORY_MINUTES }, ctx.signal);
-    pace = paceOf(history);
     const text = JSON.stringify(history);
     if (text === drawn || plots.querySelector("details[open]")) return;
     drawn = text;
@@ -34,37 +31,20 @@ export async function overview(ctx) {
   return h("div", {}, head("Overview", [], below), tiles, section("The last hour", plots), section("What is failing", failing));
 }
 
-function perMinute(rate) {
-  return rate > 0 && rate < 10 ? rate.toFixed(1) : count(Math.round(rate));
-}
-
 function tile(label, value, { href = null, tone = "", note = null } = {}) {
   const figure = href ? link(href, value) : value;
   return h(`li.tile${tone ? `.${tone}` : ""}`, {}, h("span.label", {}, label), h("span.figure", {}, figure), note ? h("span.note-line", {}, note) : null);
 }
 
-/** What was delivered in the last minutes, and how late. The step that goes on is left out: it is not whole. */
-function paceOf(history) {
-  const steps = Math.max(1, Math.round(RECENT_MS / history.step_ms));
-  const recent = history.points.slice(0, -1).slice(-steps);
-  const delivered = recent.reduce((sum, point) => sum + point.delivered, 0);
-  const timed = recent.filter((point) => point.p50_ms !== null);
-  const middle = timed.map((point) => point.p50_ms).sort((a, b) => a - b)[Math.floor(timed.length / 2)];
-  return {
-    perMinute: recent.length ? (delivered * 60000) / (recent.length * history.step_ms) : 0,
-    lag: timed.length ? { p50: middle, p99: Math.max(...timed.map((point) => point.p99_ms)) } : null,
-  };
-}
-
-function figures(now, pace) {
-  const { counts, sessions } = now;
+function figures(now) {
+  const { counts, sessions, lag_ms: lag } = now;
   const oldest = now.oldest_undelivered;
   const alarm = (number, tone) => (number > 0 ? tone : "");
   const listed = (label, state, tone) =>
     tile(label, count(counts[state]), { href: `#/deliveries?state=${state}`, tone: alarm(counts[state], tone) });
   return [
-    tile("Delivered per minute", pace ? perMinute(pace.perMinute) : "–"),
-    tile("Lag, half of all", pace?.lag ? duration(pace.lag.p50) : "–", { note: pace?.lag ? `99 % within ${duration(pace.lag.p99)}` : "nothing in 5 minutes" }),
+    tile("Delivered in the last minute", count(now.delivered_per_minute)),
+    tile("Lag, half of all", lag ? duration(lag.p50) : "–", { note: lag ? `99 % within ${duration(lag.p99)}` : "nothing in 5 minutes" }),
     oldest
       ? tile("Oldest undelivered", time(oldest.since), { tone: Date.now() - Date.parse(oldest.since) > 300000 ? "warn" : "", note: link(`#/delivery/${encodeURIComponent(oldest.session_id)}/${encodeURIComponent(oldest.message_id)}`, oldest.message_id) })
       : tile("Oldest undelivered", "none", { tone: "good" }),
