@@ -4,13 +4,12 @@ use super::access::{Access, Change, Operate, Read};
 use super::input::{Body, Query, RequestBody};
 use super::page::{Cursor, Limit, Page};
 use super::problem::Problem;
-use crate::config::units::parse_duration;
+use super::selection::time_ahead;
 use actix_web::web::Json;
 use actix_web::{get, post};
 use nanorelay_actors::clock::{Clock, SystemClock};
 use nanorelay_actors::model::hold::{HoldScope, HoldScopeKind};
 use nanorelay_actors::model::tenant::TenantSet;
-use nanorelay_actors::model::time::Timestamp;
 use nanorelay_actors::relay::{Relay, Resume};
 use nanorelay_actors::report::HoldRecord;
 use serde::{Deserialize, Serialize};
@@ -103,26 +102,6 @@ pub(super) struct PauseBody {
 
 impl RequestBody for PauseBody {}
 
-impl PauseBody {
-    fn until(&self) -> Result<Option<Timestamp>, Problem> {
-        let now = SystemClock.now();
-        let until = match (&self.until, &self.duration) {
-            (None, None) => return Ok(None),
-            (Some(_), Some(_)) => return Err(Problem::field("until", "cannot be there beside for")),
-            (Some(until), None) => {
-                Timestamp::parse(until).map_err(|problem| Problem::field("until", problem))?
-            }
-            (None, Some(duration)) => {
-                now.plus(parse_duration(duration).map_err(|problem| Problem::field("for", problem))?)
-            }
-        };
-        if until <= now {
-            return Err(Problem::field("until", "lies in the past"));
-        }
-        Ok(Some(until))
-    }
-}
-
 fn scope_of(kind: HoldScopeKind, name: &[String]) -> Result<HoldScope, Problem> {
     HoldScope::from_parts(kind, name).map_err(|problem| Problem::field("name", problem))
 }
@@ -146,7 +125,8 @@ pub(super) async fn pause(
     body: Body<PauseBody>,
 ) -> Result<Json<HoldRecord>, Problem> {
     let body = body.0;
-    let (scope, until) = (scope_of(body.scope, &body.name)?, body.until()?);
+    let scope = scope_of(body.scope, &body.name)?;
+    let until = time_ahead(body.until.as_deref(), body.duration.as_deref(), SystemClock.now())?;
     let (relay, tenant) = access.scope(&scope).await?;
     let change = Change {
         action: "pause",
