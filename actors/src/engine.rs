@@ -31,7 +31,10 @@ use crate::engine::quotas::{AttachmentQuota, TaskCounts};
 use crate::engine::statistics::Statistics;
 use crate::engine::warnings::{Warned, Warnings};
 use crate::ledger::Ledger;
-use crate::limits::{ACTIVATIONS_MAX, IDLE_HANDLES_MAX, REST_MARKS_PER_RECORD_MAX};
+use crate::limits::{
+    ACTIVATIONS_MAX, DESCRIPTORS_PER_SESSION, OPEN_SESSIONS_MAX, OPEN_SESSIONS_SHARE,
+    REST_MARKS_PER_RECORD_MAX,
+};
 use crate::model::error::ErrorClass;
 use crate::model::history::History;
 use crate::model::ids::{AgentGroupId, ChannelType, MessageId, SessionId};
@@ -47,12 +50,14 @@ use crate::store::error::StoreError;
 use crate::store::host_lock::HostLock;
 use crate::store::lease::SessionLeases;
 use crate::store::ledger::{LedgerReader, LedgerTransaction, Outcome};
+use crate::store::open::SpareConnections;
 use crate::store::session_dir::SessionsRoot;
 use crate::supervise::activity::Activity;
 use crate::supervise::blocking::Blocking;
 use crate::supervise::ends::Ends;
 use crate::supervise::exit_guard::{ActorName, ExitGuard, ExitReporter};
 use crate::system_action::{ActionPolicy, SystemActions};
+use rustix::process::{Resource, getrlimit};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -83,6 +88,8 @@ pub struct Engine {
     pub central: Arc<Central>,
     /// Opens session folders.
     pub sessions_root: Arc<SessionsRoot>,
+    /// Spare connections to session databases.
+    pub connections: Arc<SpareConnections>,
     /// Runs what may wait for a disk or a lock.
     pub blocking: Blocking,
     /// Where the actors are.
@@ -151,8 +158,8 @@ pub struct Engine {
 pub struct SessionPermits {
     /// See [`ACTIVATIONS_MAX`].
     pub activation: Arc<Semaphore>,
-    /// See [`IDLE_HANDLES_MAX`].
-    pub idle_handles: Arc<Semaphore>,
+    /// Sessions whose databases may stay open between two steps. See [`OPEN_SESSIONS_MAX`].
+    pub open_sessions: Arc<Semaphore>,
     /// One session is made at a time: two calls may be about the same one.
     pub creation: Arc<tokio::sync::Mutex<()>>,
 }
@@ -161,10 +168,17 @@ impl Default for SessionPermits {
     fn default() -> Self {
         Self {
             activation: Arc::new(Semaphore::new(ACTIVATIONS_MAX)),
-            idle_handles: Arc::new(Semaphore::new(IDLE_HANDLES_MAX)),
+            open_sessions: Arc::new(Semaphore::new(open_sessions_max(getrlimit(Resource::Nofile).current))),
             creation: Arc::default(),
         }
     }
+}
+
+/// How many sessions may keep their databases open in a process that may have so many descriptors; `None`: without a
+/// limit. A host that needs more of them than it has cannot open the next session.
+fn open_sessions_max(descriptors: Option<u64>) -> usize {
+    let most = descriptors.map_or(u64::MAX, |limit| limit / OPEN_SESSIONS_SHARE / DESCRIPTORS_PER_SESSION);
+    usize::try_from(most).unwrap_or(usize::MAX).clamp(1, OPEN_SESSIONS_MAX)
 }
 
 impl Engine {

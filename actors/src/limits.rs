@@ -8,10 +8,17 @@ use std::time::Duration;
 /// Sessions that are opened and read for the first time at once. The others wait, so that the first ones come to their
 /// sends before the last ones are opened.
 pub const ACTIVATIONS_MAX: usize = 64;
-/// Sessions whose databases stay open for [`IDLE_HANDLES_TIME`] after the last use.
-pub const IDLE_HANDLES_MAX: usize = 128;
-/// See [`IDLE_HANDLES_MAX`]. Opening costs more than reading; an agent that speaks twice in a second is common.
+/// Sessions whose databases stay open between two steps, at most. Those of the others are closed after each step.
+pub const OPEN_SESSIONS_MAX: usize = 128;
+/// Which part of the descriptors that the process may have is for sessions whose databases stay open: one in so many.
+pub const OPEN_SESSIONS_SHARE: u64 = 2;
+/// Descriptors of a session whose databases are open: both files, the folder once for each of them and once for itself.
+pub const DESCRIPTORS_PER_SESSION: u64 = 5;
+/// How long the databases of a session with nothing to do stay open. An agent that speaks twice in a second is common.
 pub const IDLE_HANDLES_TIME: Duration = Duration::from_secs(1);
+/// Connections to session databases of one kind that are kept without a file, for the next session: a little more than run
+/// at a time.
+pub const SPARE_CONNECTIONS_MAX: usize = 16;
 /// Sessions at rest that one record of the ledger takes note of.
 pub const REST_MARKS_PER_RECORD_MAX: usize = 1000;
 /// Rows read from one session in one cycle.

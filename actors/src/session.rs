@@ -77,8 +77,10 @@ pub struct SessionActor {
     backlog: u64,
     /// The right to be opened and read for the first time, until that is done.
     activation: Option<OwnedSemaphorePermit>,
-    /// The right to keep the databases open without need, and the timer that ends it.
-    idle_handles: Option<(OwnedSemaphorePermit, SpawnHandle)>,
+    /// The right to keep the databases open between two steps.
+    open_session: Option<OwnedSemaphorePermit>,
+    /// The timer that closes them, since there is nothing to do.
+    closes: Option<SpawnHandle>,
     /// Whether a step is running.
     step_is_running: bool,
     /// Messages settled since the running step began: what it has read of them may be out of date.
@@ -216,7 +218,8 @@ impl SessionActor {
                 operations: VecDeque::new(),
                 backlog: 0,
                 activation,
-                idle_handles: None,
+                open_session: None,
+                closes: None,
                 step_is_running: false,
                 settled_meanwhile: HashSet::new(),
                 heard: Heard::default(),

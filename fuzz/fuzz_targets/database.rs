@@ -9,6 +9,7 @@ use nanorelay_actors::model::ids::{AgentGroupId, MessageId, SessionId};
 use nanorelay_actors::model::time::Timestamp;
 use nanorelay_actors::store::inbound::{self, ProjectedStatus, Projection, TaskQuery};
 use nanorelay_actors::store::lease::SessionLeases;
+use nanorelay_actors::store::open::SpareConnections;
 use nanorelay_actors::store::outbound::{self, Cursor};
 use nanorelay_actors::store::session_dir::SessionsRoot;
 use nanorelay_actors::store::session_store::{
@@ -26,6 +27,8 @@ const FILES: [&str; 4] = ["outbound.db", "inbound.db", "outbound.db-journal", "i
 struct World {
     _temporary: tempfile::TempDir,
     root: Arc<SessionsRoot>,
+    /// What one input leaves in them is used for the next one, as it is from session to session.
+    connections: Arc<SpareConnections>,
     folder: PathBuf,
     /// Never to be touched.
     canary: PathBuf,
@@ -52,7 +55,7 @@ fn world() -> World {
     create_session_files(&directory, &SessionSetup::default()).expect("two databases");
     let folder = temporary.path().join("v2-sessions/ag/s");
     let originals = [FILES[0], FILES[1]].map(|name| fs::read(folder.join(name)).expect("a database"));
-    World { _temporary: temporary, root, folder, canary, originals }
+    World { _temporary: temporary, root, connections: Arc::default(), folder, canary, originals }
 }
 
 fn plant(world: &World, input: &[u8]) {
@@ -89,10 +92,14 @@ fn patched(original: &[u8], patch: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn use_as_the_host_does(root: &Arc<SessionsRoot>, leases: &SessionLeases) {
+fn use_as_the_host_does(
+    root: &Arc<SessionsRoot>,
+    connections: &Arc<SpareConnections>,
+    leases: &SessionLeases,
+) {
     let (group, session) = ids();
     let Some(lease) = leases.try_acquire(&session) else { return };
-    let place = SessionPlace { root: Arc::clone(root), group, session };
+    let place = SessionPlace { root: Arc::clone(root), connections: Arc::clone(connections), group, session };
     let mut store = SessionStore::new(place, lease);
     let now = Timestamp::from_ms(1_776_000_000_000);
     let mut seen = vec![MessageId::new("m-1").expect("an id")];
@@ -141,7 +148,7 @@ fuzz_target!(|input: &[u8]| {
     WORLD.with(|cell| {
         let world = cell.get_or_init(world);
         plant(world, input);
-        use_as_the_host_does(&world.root, &SessionLeases::default());
+        use_as_the_host_does(&world.root, &world.connections, &SessionLeases::default());
         assert_eq!(fs::read(&world.canary).expect("the canary"), b"canary");
     });
 });

@@ -219,6 +219,7 @@ impl RelayBuilder {
             logger: self.logger,
             central: Arc::new(central),
             sessions_root: Arc::new(sessions_root),
+            connections: Arc::default(),
             blocking,
             directory: Directory::default(),
             hints: Default::default(),

@@ -105,7 +105,8 @@ impl StoppedHost {
         let now = SystemClock.now();
         let session = &facts.id;
         let root = Arc::new(SessionsRoot::open(&self.data_dir)?);
-        let place = SessionPlace { root, group: facts.agent_group_id.clone(), session: session.clone() };
+        let (group, connections) = (facts.agent_group_id.clone(), Arc::default());
+        let place = SessionPlace { root, connections, group, session: session.clone() };
         let lease = self.leases.try_acquire(session);
         let mut store =
             SessionStore::new(place, lease.ok_or_else(|| OperationError::Busy(IN_USE.to_owned()))?);

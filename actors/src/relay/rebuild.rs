@@ -70,7 +70,7 @@ impl StoppedHost {
     ) -> Result<Vec<(String, String)>, StoreError> {
         let snapshot = Central::open(&self.data_dir)?.load_snapshot()?;
         let root = Arc::new(SessionsRoot::open(&self.data_dir)?);
-        let leases = SessionLeases::default();
+        let (leases, connections) = (SessionLeases::default(), Arc::default());
         let mut sessions: Vec<&SessionFacts> = snapshot.sessions.values().collect();
         sessions.sort_by_key(|facts| facts.id.as_str());
         let mut unreadable = Vec::new();
@@ -80,6 +80,7 @@ impl StoppedHost {
             let Some(lease) = leases.try_acquire(&facts.id) else { continue };
             let place = SessionPlace {
                 root: Arc::clone(&root),
+                connections: Arc::clone(&connections),
                 group: facts.agent_group_id.clone(),
                 session: facts.id.clone(),
             };

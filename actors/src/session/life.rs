@@ -46,8 +46,12 @@ impl LifeStart {
 impl StepContext {
     /// Where the session's folder is.
     pub(super) fn place(&self) -> SessionPlace {
-        let root = Arc::clone(&self.engine.sessions_root);
-        SessionPlace { root, group: self.group.clone(), session: self.session.clone() }
+        SessionPlace {
+            root: Arc::clone(&self.engine.sessions_root),
+            connections: Arc::clone(&self.engine.connections),
+            group: self.group.clone(),
+            session: self.session.clone(),
+        }
     }
 }
 

@@ -36,7 +36,7 @@ impl SessionActor {
                 None => {
                     self.note_backlog();
                     self.activation = None;
-                    self.close_if_quiet(ctx);
+                    self.close_unless_needed(ctx);
                 }
             }
         }
@@ -176,7 +176,7 @@ impl SessionActor {
         done: impl FnOnce(&mut Self, T, &mut Context<Self>) + 'static,
     ) {
         self.step_is_running = true;
-        if let Some((_permit, timer)) = self.idle_handles.take() {
+        if let Some(timer) = self.closes.take() {
             ctx.cancel_future(timer);
         }
         self.settled_meanwhile.clear();
@@ -332,25 +332,30 @@ impl SessionActor {
             || self.troubles.values().any(|trouble| trouble.is_pausing && trouble.may_pass)
     }
 
-    /// Closes the databases of a session that has nothing to do: soon when it is one of a few, else at once.
-    fn close_if_quiet(&mut self, ctx: &mut Context<Self>) {
-        let is_quiet = self.todo.projections == 0 && self.windows.outstanding() == 0;
-        let Some(store) = self.store.as_mut().filter(|store| is_quiet && store.is_open()) else { return };
-        if self.idle_handles.is_some() {
+    /// Closes the databases until the next step, unless this session is one of those that may keep them open: soon, when
+    /// there is nothing to do.
+    fn close_unless_needed(&mut self, ctx: &mut Context<Self>) {
+        if self.closes.is_some() || !self.store.as_ref().is_some_and(|store| store.is_open()) {
             return;
         }
-        match Arc::clone(&self.context.engine.permits.idle_handles).try_acquire_owned() {
-            Ok(permit) => {
-                let timer = ctx.run_later(IDLE_HANDLES_TIME, |actor, _| {
-                    actor.idle_handles = None;
-                    if let Some(store) = &mut actor.store {
-                        store.close();
-                    }
-                });
-                self.idle_handles = Some((permit, timer));
-            }
-            Err(_) => store.close(),
+        if self.open_session.is_none() {
+            self.open_session = Arc::clone(&self.engine().permits.open_sessions).try_acquire_owned().ok();
         }
+        if self.open_session.is_none() {
+            self.close();
+        } else if self.todo.projections == 0 && self.windows.outstanding() == 0 {
+            self.closes = Some(ctx.run_later(IDLE_HANDLES_TIME, |actor, _| {
+                actor.closes = None;
+                actor.close();
+            }));
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(store) = &mut self.store {
+            store.close();
+        }
+        self.open_session = None;
     }
 
     fn update_busy(&mut self) {

@@ -62,9 +62,6 @@ pub(super) async fn read(
         .await?;
     let Judgement { judged, unusable, imported, cursor, more, inbox_is_quiet, outbound } = judgement;
     crash_point!("rows_read");
-    if !judged.is_empty() {
-        slog::debug!(context.engine.logger, "rows read"; "session" => %context.session, "count" => judged.len());
-    }
     if cursor == progress.cursor && judged.is_empty() && unusable.is_empty() {
         return Ok(ReadReport { cursor, more, rows: Vec::new(), unusable: 0, inbox_is_quiet, outbound });
     }
@@ -101,6 +98,9 @@ fn judge_new(
         Err(StoreError::Missing(_)) => Batch { cursor: progress.cursor, ..Batch::default() },
         Err(error) => return Err(error),
     };
+    if !batch.rows.is_empty() {
+        slog::debug!(context.engine.logger, "rows read"; "session" => %context.session, "count" => batch.rows.len());
+    }
     // A row that comes late may be one that the ledger knew and has pruned.
     let has_late = batch.rows.iter().any(|row| row.seq <= progress.cursor.seq);
     let imported = if adopting || has_late { delivered_elsewhere(store, &batch)? } else { Vec::new() };

@@ -6,18 +6,20 @@
 
 mod classify;
 mod schema;
+mod spare;
 
 pub use classify::classify;
-use schema::Fingerprint;
-pub use schema::{SCHEMA_OBJECTS_MAX, check_schema};
+pub use schema::{CheckedSchema, SCHEMA_OBJECTS_MAX, check_schema};
+pub use spare::SpareConnections;
 
 use crate::limits::{SESSION_LOCK_WAIT, SESSION_STATEMENT_DEADLINE};
 use crate::store::error::StoreError;
-use crate::store::session_dir::{FileIdentity, SessionDir, SessionFile};
-use crate::store::vfs;
+use crate::store::session_dir::{FileIdentity, SessionDir, SessionFile, io_error};
+use crate::store::vfs::{self, FileFormat};
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
+use rustix::fd::{AsFd, OwnedFd};
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -30,6 +32,8 @@ use std::time::{Duration, Instant};
 pub const SESSION_VALUE_BYTES_MAX: i32 = 8 * 1024 * 1024 + 64 * 1024;
 /// Virtual machine instructions between two looks at the clock.
 const INSTRUCTIONS_PER_CHECK: i32 = 1000;
+/// Compiled statements that one connection keeps: all that it is ever asked.
+const STATEMENTS_MAX: usize = 64;
 /// The page cache of one connection.
 const CACHE_KIBIBYTES: i32 = 512;
 /// Looks at the clock while a schema is loaded: enough for some 500 objects.
@@ -89,11 +93,15 @@ pub struct SessionConnection {
     // Dropped before the folder: closing may still delete a journal in it.
     connection: Connection,
     file: SessionFile,
+    access: OpenFlags,
     budget: Arc<Budget>,
     /// The schema's version when it was checked.
     schema_version: i64,
-    fingerprint: Option<Fingerprint>,
-    _directory: Arc<SessionDir>,
+    schema: Option<CheckedSchema>,
+    /// How the file is laid out from which the schema was loaded.
+    format: Option<FileFormat>,
+    /// The database's name begins with this descriptor's number.
+    directory: OwnedFd,
 }
 
 impl SessionConnection {
@@ -136,14 +144,34 @@ impl SessionConnection {
 
     /// Whether a file with this very schema was found to have the current form before.
     pub fn schema_is_known_current(&self) -> bool {
-        self.fingerprint.as_ref().is_some_and(schema::is_known_current)
+        self.schema.is_some_and(|schema| schema::is_known_current(&schema.fingerprint))
     }
 
     /// Takes note that this schema has the current form.
     pub fn remember_schema_as_current(&self) {
-        if let Some(fingerprint) = self.fingerprint {
-            schema::remember_as_current(fingerprint);
+        if let Some(schema) = self.schema {
+            schema::remember_as_current(schema.fingerprint);
         }
+    }
+
+    /// Loads and checks the schema; answers its version and what was found.
+    fn read_checked_schema(&self) -> Result<(i64, CheckedSchema), StoreError> {
+        self.budget.limit_schema(SCHEMA_CHECKS_MAX);
+        let checked = self.read_schema_in_transaction();
+        match self.budget.unlimit_schema() {
+            true if checked.is_err() => Err(schema::too_many_objects(self.file)),
+            _ => checked,
+        }
+    }
+
+    fn read_schema_in_transaction(&self) -> Result<(i64, CheckedSchema), StoreError> {
+        let failed = |error| classify(self.file, error);
+        // One transaction, so that the version belongs to the schema that was checked.
+        let transaction = self.unchecked_transaction().map_err(failed)?;
+        let version = schema_version(&transaction, self.file)?;
+        let schema = check_schema(&transaction, self.file)?;
+        transaction.commit().map_err(failed)?;
+        Ok((version, schema))
     }
 
     /// Turns an error of a statement on this connection into ours.
@@ -215,29 +243,14 @@ fn open_checked(
     flags: OpenFlags,
 ) -> Result<SessionConnection, StoreError> {
     let mut connection = open_hardened(directory, file, flags)?;
-    connection.budget.limit_schema(SCHEMA_CHECKS_MAX);
-    let checked = read_checked_schema(&connection, file);
-    let exhausted = connection.budget.unlimit_schema();
-    let (version, fingerprint) = match checked {
-        Err(_) if exhausted => return Err(schema::too_many_objects(file)),
-        checked => checked?,
-    };
+    let (version, schema) = connection.read_checked_schema()?;
     connection.schema_version = version;
-    connection.fingerprint = Some(fingerprint);
-    Ok(connection)
-}
-
-/// Loads and checks the schema; answers its version and its fingerprint.
-fn read_checked_schema(connection: &Connection, file: SessionFile) -> Result<(i64, Fingerprint), StoreError> {
-    let failed = |error| classify(file, error);
-    // One transaction, so that the version belongs to the schema that was checked.
-    let transaction = connection.unchecked_transaction().map_err(failed)?;
-    let version = schema_version(&transaction, file)?;
-    let fingerprint = check_schema(&transaction, file)?;
+    connection.schema = Some(schema);
+    connection.format = Some(vfs::file_format(&connection)?);
     // Comes after the check, since it needs the schema. A page of a session file is rarely read twice.
-    transaction.pragma_update(None, "cache_size", -CACHE_KIBIBYTES).map_err(failed)?;
-    transaction.commit().map_err(failed)?;
-    Ok((version, fingerprint))
+    let bounded = connection.pragma_update(None, "cache_size", -CACHE_KIBIBYTES);
+    bounded.map_err(|error| classify(file, error))?;
+    Ok(connection)
 }
 
 fn open_hardened(
@@ -247,7 +260,10 @@ fn open_hardened(
 ) -> Result<SessionConnection, StoreError> {
     vfs::register()?;
     vfs::clear_failure();
-    let name = vfs::database_name(directory, file);
+    let directory = rustix::io::fcntl_dupfd_cloexec(directory.as_fd(), 0)
+        .map_err(|errno| io_error("cannot hold the session folder".to_owned(), errno))?;
+    let name = vfs::database_name(directory.as_fd(), file);
+    let access = flags;
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let budget = Arc::new(Budget::new());
     let connection = Connection::open_with_flags_and_vfs(name, flags, vfs::VFS_NAME)
@@ -256,19 +272,21 @@ fn open_hardened(
             Ok(connection)
         })
         .map_err(|error| classify(file, error))?;
-    let directory = Arc::clone(directory);
     Ok(SessionConnection {
         connection,
         file,
+        access,
         budget,
         schema_version: -1,
-        fingerprint: None,
-        _directory: directory,
+        schema: None,
+        format: None,
+        directory,
     })
 }
 
 /// Bounds what a connection may do, before it reads anything of the schema.
 fn harden(connection: &Connection, budget: &Arc<Budget>) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     // Lookaside can only be switched while nothing is allocated from it.
     vfs::disable_lookaside(connection)?;
     for (limit, value) in LIMITS {
@@ -285,7 +303,10 @@ fn harden(connection: &Connection, budget: &Arc<Budget>) -> rusqlite::Result<()>
 }
 
 fn schema_version(connection: &Connection, file: SessionFile) -> Result<i64, StoreError> {
-    connection.query_row("PRAGMA schema_version", [], |row| row.get(0)).map_err(|error| classify(file, error))
+    let version = connection
+        .prepare_cached("PRAGMA schema_version")
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)));
+    version.map_err(|error| classify(file, error))
 }
 
 /// What a connection may still spend.

@@ -86,6 +86,11 @@ impl SessionsRoot {
         matches!((named, open), (Ok(named), Ok(open)) if (named.st_dev, named.st_ino) == (open.st_dev, open.st_ino))
     }
 
+    /// The descriptor.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
+    }
+
     /// Opens one session's folder and makes what is missing of it: group, session, `outbox/`, `inbox/`.
     pub fn create_session(
         &self,

@@ -3,7 +3,7 @@
 use super::central::{Chat, NamedDestination};
 use super::error::StoreError;
 use super::lease::SessionLease;
-use super::open::{self, InboundAccess, SessionConnection};
+use super::open::{self, SessionConnection, SpareConnections};
 use super::session_dir::{FileIdentity, SessionDir, SessionFile, SessionsRoot};
 use super::{inbound, outbound};
 use crate::model::ids::{AgentGroupId, SessionId, ThreadId};
@@ -15,6 +15,8 @@ use std::sync::Arc;
 pub struct SessionPlace {
     /// The folder of all sessions.
     pub root: Arc<SessionsRoot>,
+    /// What its databases are opened with.
+    pub connections: Arc<SpareConnections>,
     /// The session's agent group.
     pub group: AgentGroupId,
     /// The session.
@@ -74,7 +76,7 @@ impl SessionStore {
 
     /// Closes everything when the folder was replaced: the next use opens the one that stands there now.
     pub fn let_go_of_replaced_folder(&mut self) {
-        let SessionPlace { root, group, session } = &self.place;
+        let SessionPlace { root, group, session, .. } = &self.place;
         if self.directory.as_ref().is_some_and(|directory| !root.is_still(group, session, directory)) {
             self.close();
         }
@@ -87,8 +89,9 @@ impl SessionStore {
 
     /// Closes both databases and the folder; the next use opens them again.
     pub fn close(&mut self) {
-        self.outbound = None;
-        self.inbound = None;
+        for connection in [self.outbound.take(), self.inbound.take()].into_iter().flatten() {
+            self.place.connections.give_back(connection, &self.place.root);
+        }
         self.directory = None;
     }
 
@@ -107,7 +110,7 @@ impl SessionStore {
         let usable = self.outbound.take().filter(|opened| is_still(opened, &current));
         let connection = match usable {
             Some(connection) => connection,
-            None => Box::new(open::open_outbound(self.directory()?)?),
+            None => Arc::clone(&self.place.connections).open_outbound(self.directory()?)?,
         };
         Ok(self.outbound.insert(connection))
     }
@@ -174,7 +177,7 @@ impl SessionStore {
             Some(connection) => connection,
             None => {
                 self.inbound_is_current = false;
-                Box::new(open::open_inbound(self.directory()?, InboundAccess::ReadWrite)?)
+                Arc::clone(&self.place.connections).open_inbound(self.directory()?)?
             }
         };
         Ok(self.inbound.insert(connection))
@@ -199,6 +202,12 @@ impl SessionStore {
 
     fn current(&mut self, file: SessionFile) -> Result<FileIdentity, StoreError> {
         self.directory()?.identity(file)?.ok_or_else(|| StoreError::Missing(file.name().to_owned()))
+    }
+}
+
+impl Drop for SessionStore {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -257,7 +266,12 @@ mod tests {
         let fixture = with_databases();
         leave_hot_journal(fixture.path("inbound.db"));
         let lease = SessionLeases::default().try_acquire(&session()).unwrap();
-        let place = SessionPlace { root: Arc::clone(&fixture.root), group: group(), session: session() };
+        let place = SessionPlace {
+            root: Arc::clone(&fixture.root),
+            connections: Arc::default(),
+            group: group(),
+            session: session(),
+        };
         let mut store = SessionStore::new(place, lease);
         let changed: i64 = store
             .inbound()

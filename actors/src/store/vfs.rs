@@ -17,12 +17,12 @@
 mod file;
 mod lock;
 
-pub(super) use file::{clear_failure, take_failure, transaction_started};
+pub(super) use file::{FileFormat, clear_failure, take_failure, transaction_started};
 
 use crate::store::error::StoreError;
-use crate::store::session_dir::{FileIdentity, SessionDir, SessionFile};
+use crate::store::session_dir::{FileIdentity, SessionFile};
 use file::{OpenFile, Place};
-use rusqlite::{Connection, ffi};
+use rusqlite::{Connection, OpenFlags, ffi};
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -117,8 +117,8 @@ fn register_now() -> c_int {
 }
 
 /// What SQLite must be told to open a file of a session folder.
-pub(super) fn database_name(directory: &SessionDir, file: SessionFile) -> String {
-    format!("/{}/{}", directory.as_fd().as_raw_fd(), file.name())
+pub(super) fn database_name(directory: BorrowedFd<'_>, file: SessionFile) -> String {
+    format!("/{}/{}", directory.as_raw_fd(), file.name())
 }
 
 /// Gives up the connection's private allocator: 46 KiB less for each open session.
@@ -146,10 +146,33 @@ pub(super) fn file_identity(connection: &Connection) -> Result<FileIdentity, Sto
     with_database_file(connection, |file| file.identity())
 }
 
+/// How the connection's database file is laid out, without a lock.
+pub(super) fn file_format(connection: &Connection) -> Result<FileFormat, StoreError> {
+    with_database_file(connection, |file| file.format())
+}
+
+/// Puts another file under a connection that is in no transaction: the one of the same name in the folder to which the
+/// descriptor of its name leads by now. `access` is as for opening; without it, the connection is left without a file.
+/// What was in the page cache is forgotten.
+pub(super) fn exchange_file(connection: &Connection, access: Option<OpenFlags>) -> Result<(), StoreError> {
+    clear_failure();
+    let access = access.map(|flags| flags.bits() | ffi::SQLITE_OPEN_MAIN_DB);
+    with_database_file(connection, |file| file.exchange(access))?;
+    // SAFETY: the connection is open and used by this thread only; this operation takes no argument.
+    let code = unsafe {
+        let operation = ffi::SQLITE_FCNTL_RESET_CACHE;
+        ffi::sqlite3_file_control(connection.handle(), c"main".as_ptr(), operation, ptr::null_mut())
+    };
+    if code == ffi::SQLITE_OK {
+        return Ok(());
+    }
+    Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None).into())
+}
+
 /// Calls `work` with the database file of a connection that was opened through this VFS.
 fn with_database_file<T>(
     connection: &Connection,
-    work: impl FnOnce(&OpenFile) -> Result<T, StoreError>,
+    work: impl FnOnce(&mut OpenFile) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     let mut handle: *mut ffi::sqlite3_file = ptr::null_mut();
     // SAFETY: the connection is open and used by this thread only, since `Connection` is not `Sync`; the operation
@@ -165,7 +188,7 @@ fn with_database_file<T>(
         return Err(StoreError::Limit("the connection has no session file open".to_owned()));
     }
     // SAFETY: its method table is ours, so that it is an initialised `Handle`; SQLite does not use it meanwhile.
-    work(unsafe { &(*handle.cast::<Handle>()).file })
+    work(unsafe { &mut (*handle.cast::<Handle>()).file })
 }
 
 /// Keeps a panic from unwinding into C.

@@ -63,6 +63,9 @@ impl SweepActor {
             let inside = Arc::clone(&engine);
             let found = blocking.run(move || look_round(&inside, which)).await.unwrap_or_default();
             if which == Round::All {
+                let inside = Arc::clone(&engine);
+                // Nothing comes of it that anybody waits for.
+                let _ = engine.blocking.run(move || inside.connections.forget_unneeded()).await;
                 engine.save_rest_marks().await;
             }
             with_silent_agents(&engine, found).await

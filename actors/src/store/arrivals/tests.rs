@@ -15,7 +15,12 @@ fn world() -> World {
     let fixture = Fixture::new();
     create_session_files(&fixture.directory, &SessionSetup::default()).unwrap();
     let lease = SessionLeases::default().try_acquire(&session()).unwrap();
-    let place = SessionPlace { root: Arc::clone(&fixture.root), group: group(), session: session() };
+    let place = SessionPlace {
+        root: Arc::clone(&fixture.root),
+        connections: Arc::default(),
+        group: group(),
+        session: session(),
+    };
     World { fixture, store: SessionStore::new(place, lease) }
 }
 

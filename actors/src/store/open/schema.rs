@@ -3,8 +3,8 @@
 use super::classify;
 use crate::store::error::StoreError;
 use crate::store::session_dir::SessionFile;
-use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, StatementStatus};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -83,16 +83,16 @@ const OUTBOUND: [Table; 4] = [
 /// is read or written.
 ///
 /// Tables and columns that first-version files lack may be missing. Other objects may exist, up to
-/// [`SCHEMA_OBJECTS_MAX`] altogether; they are never touched. Answers the schema's fingerprint.
-pub fn check_schema(connection: &Connection, file: SessionFile) -> Result<Fingerprint, StoreError> {
+/// [`SCHEMA_OBJECTS_MAX`] altogether; they are never touched.
+pub fn check_schema(connection: &Connection, file: SessionFile) -> Result<CheckedSchema, StoreError> {
     let tables: &[Table] = match file {
         SessionFile::Inbound => &INBOUND,
         SessionFile::Outbound => &OUTBOUND,
         _ => return Err(unexpected(file, "is no database".to_owned())),
     };
-    let (found, fingerprint) = check_objects(connection, file, tables)?;
-    if is_known_good(&fingerprint) {
-        return Ok(fingerprint);
+    let (found, checked) = check_objects(connection, file, tables)?;
+    if is_known_good(&checked.fingerprint) {
+        return Ok(checked);
     }
     for (table, found) in tables.iter().zip(found) {
         if found {
@@ -101,12 +101,29 @@ pub fn check_schema(connection: &Connection, file: SessionFile) -> Result<Finger
             return Err(unexpected(file, format!("table {} is missing", table.name)));
         }
     }
-    remember_as_good(fingerprint);
-    Ok(fingerprint)
+    remember_as_good(checked.fingerprint);
+    Ok(checked)
 }
 
-/// A hash of a whole schema, the file's kind included.
+/// A hash of a whole schema, the file's kind and the places of its tables included.
 pub type Fingerprint = [u8; 32];
+
+/// A schema that has passed every check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckedSchema {
+    /// What tells it from others.
+    pub fingerprint: Fingerprint,
+    /// Whether the connection has checked a schema before, and has not loaded one since.
+    pub was_loaded: bool,
+    /// Whether it is a small one without statistics: in one transaction, what SQLite has loaded of it is what was checked,
+    /// because none of its pages has to be read twice.
+    pub is_small: bool,
+}
+
+/// The most objects, and the most bytes of their definitions, that make a small schema.
+const SMALL_SCHEMA_OBJECTS_MAX: usize = 32;
+/// See [`SMALL_SCHEMA_OBJECTS_MAX`].
+const SMALL_SCHEMA_BYTES_MAX: usize = 32 * 1024;
 
 /// Schemas that have passed every check, and whether they are known to have the current form. All sessions of a host
 /// share a handful, and the checks cost more than opening the file. A memory of a pure function: relays in one process
@@ -151,20 +168,22 @@ fn check_objects(
     connection: &Connection,
     file: SessionFile,
     tables: &[Table],
-) -> Result<(Vec<bool>, Fingerprint), StoreError> {
+) -> Result<(Vec<bool>, CheckedSchema), StoreError> {
     let failed = |error| classify(file, error);
     let mut fingerprint = Sha256::new();
     fingerprint.update(file.name());
     let mut found = vec![false; tables.len()];
     // The beginning of the SQL is SQLite's own normalised text; nothing but a real table has this one.
     let mut statement = connection
-        .prepare(
+        .prepare_cached(
             "SELECT type, name, tbl_name, rootpage, substr(sql, 1, 13) = 'CREATE TABLE ', sql
              FROM sqlite_schema",
         )
         .map_err(failed)?;
+    // SQLite prepares a statement anew, and counts that, once it has loaded another schema.
+    let has_run = statement.get_status(StatementStatus::Run) > 0;
     let mut rows = statement.query([]).map_err(failed)?;
-    let mut count = 0;
+    let (mut count, mut bytes, mut has_statistics) = (0, 0, false);
     while let Some(row) = rows.next().map_err(failed)? {
         count += 1;
         if count > SCHEMA_OBJECTS_MAX {
@@ -176,7 +195,14 @@ fn check_objects(
         for part in [&kind, &name, &owner, &sql] {
             fingerprint.update(part.len().to_le_bytes());
             fingerprint.update(part);
+            bytes += part.len();
         }
+        let root_page = match row.get_ref(3).map_err(failed)? {
+            ValueRef::Integer(page) => page,
+            _ => 0,
+        };
+        fingerprint.update(root_page.to_le_bytes());
+        has_statistics |= name.to_ascii_lowercase().starts_with("sqlite_stat");
         let index_of = |name: &str| tables.iter().position(|table| table.name.eq_ignore_ascii_case(name));
         match kind.as_str() {
             "trigger" if index_of(&owner).is_some() => {
@@ -185,9 +211,8 @@ fn check_objects(
             "index" | "trigger" => {}
             _ => {
                 let Some(index) = index_of(&name) else { continue };
-                let root_page: Option<i64> = row.get(3).map_err(failed)?;
                 let is_plain: Option<bool> = row.get(4).map_err(failed)?;
-                if kind != "table" || is_plain != Some(true) || root_page.is_none_or(|page| page <= 0) {
+                if kind != "table" || is_plain != Some(true) || root_page <= 0 {
                     return Err(unexpected(file, format!("{name} is not an ordinary table")));
                 }
                 if let Some(found) = found.get_mut(index) {
@@ -199,7 +224,13 @@ fn check_objects(
     if count == 0 {
         return Err(unexpected(file, "the file is empty or has no tables".to_owned()));
     }
-    Ok((found, fingerprint.finalize().into()))
+    drop(rows);
+    let checked = CheckedSchema {
+        fingerprint: fingerprint.finalize().into(),
+        was_loaded: has_run && statement.get_status(StatementStatus::RePrepare) == 0,
+        is_small: count <= SMALL_SCHEMA_OBJECTS_MAX && bytes <= SMALL_SCHEMA_BYTES_MAX && !has_statistics,
+    };
+    Ok((found, checked))
 }
 
 fn check_columns(connection: &Connection, file: SessionFile, table: &Table) -> Result<(), StoreError> {

@@ -111,10 +111,6 @@ fn a_table_that_would_run_code_is_refused() {
         "messages_out is not an ordinary table",
     );
     refuses_outbound(
-        &format!("CREATE VIRTUAL TABLE messages_out USING fts5(id);{rest}"),
-        "messages_out is not an ordinary table",
-    );
-    refuses_outbound(
         &OUTBOUND_SQL.replace("thread_id TEXT", "thread_id TEXT AS (hex(zeroblob(1000000)))"),
         "column thread_id of table messages_out is computed",
     );
@@ -124,6 +120,20 @@ fn a_table_that_would_run_code_is_refused() {
         &format!("{OUTBOUND_SQL}CREATE VIEW container_state AS SELECT 1 AS id;"),
         "not an ordinary",
     );
+}
+
+#[test]
+fn a_virtual_table_of_a_module_that_only_agents_have_is_refused() {
+    let fixture = Fixture::new();
+    let agent = stock(&fixture.path("outbound.db"));
+    agent.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false).unwrap();
+    let rest = OUTBOUND_SQL.split_once(';').unwrap().1;
+    // What a SQLite with this module leaves behind.
+    let table = "PRAGMA writable_schema=ON; INSERT INTO sqlite_schema VALUES
+        ('table', 'messages_out', 'messages_out', 0, 'CREATE VIRTUAL TABLE messages_out USING fts5(id)');";
+    agent.execute_batch(&format!("{rest}{table}")).unwrap();
+    drop(agent);
+    assert_schema(open_outbound(&fixture.directory), "messages_out is not an ordinary table");
 }
 
 #[test]

@@ -19,6 +19,11 @@ use std::time::Instant;
 const JOURNAL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Where the change counter stands in a database file.
 const CHANGE_COUNTER_OFFSET: u64 = 24;
+/// The header of a database file.
+const HEADER_BYTES: usize = 100;
+/// Where a header says how the file is laid out: page size and versions; schema format; vacuum mode and encoding; vacuum
+/// mode again.
+const FORMAT_RANGES: [std::ops::Range<usize>; 4] = [16..24, 44..48, 52..60, 64..68];
 /// The kinds of files that SQLite may ask for.
 const FILE_KINDS: c_int = 0x000F_FF00;
 
@@ -76,10 +81,25 @@ impl Place {
     }
 }
 
+/// What a database file's header says of its layout, which a connection takes over when it opens the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::store) struct FileFormat([u8; 24]);
+
+impl FileFormat {
+    /// The size of a page in bytes.
+    pub(in crate::store) fn page_bytes(&self) -> u32 {
+        match u16::from_be_bytes([self.0[0], self.0[1]]) {
+            1 => 65_536,
+            bytes => u32::from(bytes),
+        }
+    }
+}
+
 /// A file that SQLite has open.
 #[derive(Debug)]
 pub(super) struct OpenFile {
-    /// `None` for a journal that vanished between SQLite's look and its opening: it reads as empty.
+    /// `None` for a journal that vanished between SQLite's look and its opening, and for the database of a connection
+    /// that is spare: both read as empty.
     file: Option<OwnedFd>,
     place: Place,
     /// One of SQLite's `SQLITE_LOCK_*`.
@@ -390,6 +410,32 @@ impl OpenFile {
         };
         fs::statat(self.place.directory, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_or(true, |found| found.st_ino != open.st_ino || found.st_dev != open.st_dev)
+    }
+
+    /// Opens the file of the same name in the folder that the descriptor leads to by now, in place of this one. Without
+    /// `access`, no file is open any more.
+    pub(super) fn exchange(&mut self, access: Option<c_int>) -> Result<(), StoreError> {
+        if self.level != ffi::SQLITE_LOCK_NONE {
+            return Err(refused(self.place.file.name(), "is locked and stays open"));
+        }
+        *self = match access {
+            Some(access) => open_checked(self.place, access)?,
+            None => OpenFile { file: None, sync_directory: false, ..*self },
+        };
+        Ok(())
+    }
+
+    /// See [`super::file_format`].
+    pub(super) fn format(&self) -> Result<FileFormat, StoreError> {
+        let name = self.place.file.name();
+        let file = self.file.as_ref().ok_or_else(|| StoreError::Missing(name.to_owned()))?;
+        let mut header = [0; HEADER_BYTES];
+        read_at(file.as_fd(), &mut header, 0)
+            .map_err(|errno| io_error(format!("cannot read {name}"), errno))?;
+        let mut format = FileFormat::default();
+        let bytes = FORMAT_RANGES.into_iter().flatten().filter_map(|index| header.get(index));
+        format.0.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+        Ok(format)
     }
 
     /// See [`super::change_counter`].

@@ -141,7 +141,7 @@ fn no_other_name_can_be_opened_through_the_vfs() {
         assert!(opened.is_err(), "{name:?}");
     }
     fixture.assert_victim_untouched();
-    let good = database_name(&fixture.directory, SessionFile::Inbound);
+    let good = database_name(fixture.directory.as_fd(), SessionFile::Inbound);
     Connection::open_with_flags_and_vfs(good, flags, VFS_NAME).unwrap();
 }
 
