@@ -30,7 +30,7 @@ pub struct SpareConnections {
 
 #[derive(Debug, Default)]
 struct Spare {
-    connections: Vec<Box<SessionConnection>>,
+    connections: Vec<SessionConnection>,
     /// The fewest that were there since [`SpareConnections::forget_unneeded`] was called last.
     fewest: usize,
 }
@@ -55,12 +55,12 @@ impl SpareConnections {
         if let Some(mut spare) = self.take(file)
             && spare.fits_after_move_to(directory)?
         {
-            return Ok(spare);
+            return Ok(Box::new(spare));
         }
         Ok(Box::new(open_checked(directory, file, access)?))
     }
 
-    fn take(&self, file: SessionFile) -> Option<Box<SessionConnection>> {
+    fn take(&self, file: SessionFile) -> Option<SessionConnection> {
         let mut spare = lock(self.of(file));
         let taken = spare.connections.pop();
         spare.fewest = spare.fewest.min(spare.connections.len());
@@ -74,7 +74,7 @@ impl SpareConnections {
         }
         let mut spare = lock(self.of(connection.file));
         if spare.connections.len() < SPARE_CONNECTIONS_MAX {
-            spare.connections.push(connection);
+            spare.connections.push(*connection);
         }
     }
 
