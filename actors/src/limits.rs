@@ -9,16 +9,16 @@ use std::time::Duration;
 /// sends before the last ones are opened.
 pub const ACTIVATIONS_MAX: usize = 64;
 /// Sessions whose databases stay open between two steps, at most. Those of the others are closed after each step.
-pub const OPEN_SESSIONS_MAX: usize = 128;
+pub const OPEN_SESSIONS_MAX: usize = 32;
 /// Which part of the descriptors that the process may have is for sessions whose databases stay open: one in so many.
 pub const OPEN_SESSIONS_SHARE: u64 = 2;
 /// Descriptors of a session whose databases are open: both files, the folder once for each of them and once for itself.
 pub const DESCRIPTORS_PER_SESSION: u64 = 5;
-/// How long the databases of a session with nothing to do stay open. An agent that speaks twice in a second is common.
-pub const IDLE_HANDLES_TIME: Duration = Duration::from_secs(1);
-/// Connections to session databases of one kind that are kept without a file, for the next session: a little more than run
-/// at a time.
-pub const SPARE_CONNECTIONS_MAX: usize = 16;
+/// How long the databases of a session with nothing to do stay open. Agents often speak twice in a row.
+pub const IDLE_HANDLES_TIME: Duration = Duration::from_millis(250);
+/// Connections to session databases of one kind that are kept without a file, for the next session: as many as stay open,
+/// which are all given up when their sessions have nothing more to do.
+pub const SPARE_CONNECTIONS_MAX: usize = OPEN_SESSIONS_MAX;
 /// Sessions at rest that one record of the ledger takes note of.
 pub const REST_MARKS_PER_RECORD_MAX: usize = 1000;
 /// Rows read from one session in one cycle.
@@ -29,7 +29,7 @@ pub const BATCH_CONTENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const LANE_WINDOW: usize = 256;
 /// The longest time for which a session's new rows are left unread because half a window of its messages is on its way.
 /// What is read when there is room goes out without being read again.
-pub const READ_AHEAD_PAUSE: Duration = Duration::from_millis(20);
+pub const READ_AHEAD_PAUSE: Duration = Duration::from_millis(50);
 /// Content of one session's messages that is in memory at a time, in bytes; the rest waits in the ledger. The
 /// message that reaches it is the last one.
 pub const SESSION_WINDOW_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -70,8 +70,9 @@ pub const LAST_ACTIVE_STEP: Duration = Duration::from_secs(60);
 pub const ACTIVE_SESSIONS_WAITING_MAX: usize = 10_000;
 /// Outcomes written to one session's `inbound.db` in one transaction.
 pub const PROJECTIONS_PER_TRANSACTION_MAX: usize = 256;
-/// How long an outcome may wait for others before it is projected. Agents see it at most 250 ms late.
-pub const PROJECTION_DELAY: Duration = Duration::from_millis(50);
+/// How long an outcome may wait for others that are on their way before it is projected: each projection syncs the inbox
+/// three times. Agents see it at most 250 ms late.
+pub const PROJECTION_DELAY: Duration = Duration::from_millis(200);
 /// The longest edit that is merged into a message that has not been sent yet, in bytes. A longer one goes out by itself.
 pub const MERGED_EDIT_BYTES_MAX: usize = 64 * 1024;
 /// Most claims of one session of which it is remembered that they were reset.

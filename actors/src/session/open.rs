@@ -8,7 +8,7 @@ use crate::model::time::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::inbound::{self, ProjectedStatus};
 use crate::store::lease::SessionLease;
-use crate::store::ledger::{ImportedDelivery, InboxFiles, SessionCursor};
+use crate::store::ledger::{ImportedDelivery, InboxFiles, KnownSession, SessionCursor};
 use crate::store::outbound::{self, Cursor};
 use crate::store::session_store::SessionStore;
 use std::collections::HashMap;
@@ -51,22 +51,28 @@ pub(super) async fn open(
     let opener = context.clone();
     let opened = context.engine.blocking.run(move || {
         let mut store = Box::new(SessionStore::new(opener.place(), lease));
-        store.directory()?;
-        Ok::<_, StoreError>(store)
+        let known = find_out(&mut store, &opener).map_err(|error| store.classify(error))?;
+        Ok::<_, StoreError>((store, known))
     });
-    *store = Some(opened.await.map_err(|_| StepError::Panicked)??);
-    let session = context.session.clone();
-    let known = context
-        .engine
-        .ledger
-        .record(move |ledger| Ok((ledger.session_cursor(&session)?, ledger.is_quarantined(&session)?)));
-    let (known, is_quarantined) = known.await?;
-    let is_new = known.is_none();
-    let progress = match known {
-        Some(progress) => progress,
-        None => import(context, store).await?,
+    let (opened, (known, history)) = opened.await.map_err(|_| StepError::Panicked)??;
+    *store = Some(opened);
+    let is_new = known.progress.is_none();
+    let progress = match (known.progress, history) {
+        (Some(progress), _) => progress,
+        (None, history) => import(context, history.unwrap_or_default()).await?,
     };
-    Ok(OpenedSession { progress, is_new, is_quarantined, activation })
+    Ok(OpenedSession { progress, is_new, is_quarantined: known.is_quarantined, activation })
+}
+
+/// What the ledger knows of the session and, of one that it has never seen, what an earlier host did here.
+fn find_out(
+    store: &mut SessionStore,
+    context: &StepContext,
+) -> Result<(KnownSession, Option<SettledRows>), StoreError> {
+    store.directory()?;
+    let known = context.engine.ledger_reader.known_session(&context.session)?;
+    let history = if known.progress.is_none() { Some(read_history(store)?) } else { None };
+    Ok((known, history))
 }
 
 async fn wait_for_lease(context: &StepContext) -> SessionLease {
@@ -80,9 +86,9 @@ async fn wait_for_lease(context: &StepContext) -> SessionLease {
 }
 
 /// Takes over what an earlier host delivered here.
-async fn import(context: &StepContext, store: &mut Option<OwnedStore>) -> Result<SessionCursor, StepError> {
-    let (cursor, imported) = context.with_store(store, |store, _| read_history(store)).await?;
+async fn import(context: &StepContext, history: SettledRows) -> Result<SessionCursor, StepError> {
     let (session, group, now) = (context.session.clone(), context.group.clone(), context.engine.now());
+    let (cursor, imported) = history;
     // A power loss that takes this along takes along all that came after it; the files then tell the same again.
     context
         .engine
@@ -92,8 +98,11 @@ async fn import(context: &StepContext, store: &mut Option<OwnedStore>) -> Result
     Ok(SessionCursor { cursor, low_water_seq: cursor.seq })
 }
 
+/// Up to where everything is settled, and the settled rows that must be kept by id.
+type SettledRows = (Cursor, Vec<ImportedDelivery>);
+
 /// The place up to which everything is settled, and the settled rows that must be kept by id.
-pub(crate) fn read_history(store: &mut SessionStore) -> Result<(Cursor, Vec<ImportedDelivery>), StoreError> {
+pub(crate) fn read_history(store: &mut SessionStore) -> Result<SettledRows, StoreError> {
     let delivered = match store.inbound() {
         Ok(inbox) => {
             let mut delivered = HashMap::new();
@@ -138,10 +147,7 @@ fn bytes_of(row: &inbound::DeliveredRow) -> usize {
 
 type Delivered = HashMap<MessageId, (ProjectedStatus, Option<String>)>;
 
-fn settled_rows(
-    store: &mut SessionStore,
-    delivered: &Delivered,
-) -> Result<(Cursor, Vec<ImportedDelivery>), StoreError> {
+fn settled_rows(store: &mut SessionStore, delivered: &Delivered) -> Result<SettledRows, StoreError> {
     let outbox = store.outbound()?;
     let (mut low_water_seq, mut contiguous) = (0, true);
     let mut imported = Vec::new();

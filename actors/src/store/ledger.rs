@@ -39,7 +39,7 @@ pub use prune::{LedgerSize, SettledPage, SettledRow};
 pub use read::{LedgerReader, Left, PendingDelivery, Unprojected, WaitingDelivery};
 pub use replace::NewLedger;
 pub use rest_marks::RestMark;
-pub use session::{ImportedDelivery, SessionCursor};
+pub use session::{ImportedDelivery, KnownSession, SessionCursor};
 pub use task_runs::{RunEvent, RunKey};
 
 use super::error::StoreError;

@@ -130,6 +130,8 @@ pub fn read_by_ids(
     content_bytes_max: u64,
 ) -> Result<(Vec<OutboundRow>, usize), StoreError> {
     let cap = content_cap(content_bytes_max);
+    // One lock for all of them.
+    let _snapshot = read_snapshot(conn)?;
     let mut statement = conn.prepare_cached(BY_ID)?;
     let mut found = Vec::with_capacity(ids.len());
     let mut content_bytes = 0;

@@ -1,6 +1,6 @@
 //! What the ledger knows of a session besides its deliveries: cursor, quarantine, claims it has reset.
 
-use super::LedgerTransaction;
+use super::{LedgerReader, LedgerTransaction};
 use crate::limits::CLAIM_RESETS_PER_SESSION_MAX;
 use crate::model::error::ErrorClass;
 use crate::model::ids::{AgentGroupId, MessageId, SessionId};
@@ -19,6 +19,15 @@ pub struct SessionCursor {
     pub cursor: Cursor,
     /// Rows up to this seq that are not in the ledger were settled before the ledger saw them.
     pub low_water_seq: i64,
+}
+
+/// What the ledger knows of a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KnownSession {
+    /// How far it has been read; `None` when the ledger has never seen it.
+    pub progress: Option<SessionCursor>,
+    /// Whether there is a reason why it cannot be served. It may be that of a life that is over.
+    pub is_quarantined: bool,
 }
 
 /// One row that was settled before the ledger existed.
@@ -45,6 +54,27 @@ impl ImportedDelivery {
         } else {
             ("delivered", Some("imported"), None, None)
         }
+    }
+}
+
+impl LedgerReader {
+    /// What is known of a session.
+    pub fn known_session(&self, session: &SessionId) -> Result<KnownSession, StoreError> {
+        let known = self.with(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT cursor_seq, cursor_rowid, low_water_seq, quarantine_reason IS NOT NULL FROM sessions
+                 WHERE session_id = ?1",
+            )?;
+            let known = statement.query_row([session.as_str()], |row| {
+                let cursor = Cursor { seq: row.get(0)?, rowid: row.get(1)? };
+                let progress = SessionCursor { cursor, low_water_seq: row.get(2)? };
+                // One that was given up before it was read has a cursor below every seq.
+                let progress = Some(progress).filter(|progress| progress.cursor.seq >= 0);
+                Ok(KnownSession { progress, is_quarantined: row.get(3)? })
+            });
+            known.optional()
+        })?;
+        Ok(known.unwrap_or_default())
     }
 }
 
@@ -94,23 +124,6 @@ impl LedgerTransaction<'_> {
             self.transaction
                 .query_row("SELECT value FROM host WHERE key = 'incarnation'", [], |row| row.get(0))?;
         Ok(u64::try_from(count).unwrap_or(0))
-    }
-
-    /// How far the session has been read; `None` when the ledger has never seen it.
-    pub fn session_cursor(&mut self, session: &SessionId) -> Result<Option<SessionCursor>, StoreError> {
-        let mut statement = self.transaction.prepare_cached(
-            "SELECT cursor_seq, cursor_rowid, low_water_seq FROM sessions
-             WHERE session_id = ?1 AND cursor_seq >= 0",
-        )?;
-        let cursor = statement
-            .query_row([session.as_str()], |row| {
-                Ok(SessionCursor {
-                    cursor: Cursor { seq: row.get(0)?, rowid: row.get(1)? },
-                    low_water_seq: row.get(2)?,
-                })
-            })
-            .optional()?;
-        Ok(cursor)
     }
 
     /// Takes over what an earlier host delivered in a session that the ledger sees for the first time.
@@ -220,14 +233,6 @@ impl LedgerTransaction<'_> {
             )?,
         };
         Ok(())
-    }
-
-    /// Whether there is a reason why a session cannot be served. It may be that of a life that is over.
-    pub fn is_quarantined(&mut self, session: &SessionId) -> Result<bool, StoreError> {
-        let mut statement = self.transaction.prepare_cached(
-            "SELECT 1 FROM sessions WHERE session_id = ?1 AND quarantine_reason IS NOT NULL",
-        )?;
-        Ok(statement.exists([session.as_str()])?)
     }
 
     /// Notes that claims were reset: their rows stay in outbound.db, which is not ours to write. Forgets the oldest ones

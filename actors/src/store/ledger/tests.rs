@@ -221,7 +221,7 @@ fn what_an_earlier_host_delivered_is_not_new() {
     ledger.write(|ledger| {
         ledger.import_session(&session(), &group, Cursor { seq: 3, rowid: 0 }, &imported, at(0))
     });
-    let known = ledger.write(|ledger| ledger.session_cursor(&session())).unwrap();
+    let known = ledger.reader().known_session(&session()).unwrap().progress.unwrap();
     assert_eq!(known.low_water_seq, 3);
     let admissions = [admission("a", 1), admission("b", 3), admission("c", 5), admission("d", 7)];
     let answers = ledger
@@ -242,10 +242,11 @@ fn a_quarantined_session_that_was_never_read_is_still_imported_later() {
     let mut ledger = Fixture::new();
     let group = AgentGroupId::new("ag-main").unwrap();
     ledger.write(|ledger| ledger.set_quarantine(&session(), &group, Some("damaged"), at(0)));
-    assert_eq!(ledger.write(|ledger| ledger.session_cursor(&session())), None);
+    let known = KnownSession { progress: None, is_quarantined: true };
+    assert_eq!(ledger.reader().known_session(&session()).unwrap(), known);
     assert_eq!(ledger.reader().left(at(0), &|_| true).unwrap().held, 1);
     ledger.write(|ledger| ledger.import_session(&session(), &group, Cursor { seq: 9, rowid: 0 }, &[], at(1)));
-    assert_eq!(ledger.write(|ledger| ledger.session_cursor(&session())).unwrap().low_water_seq, 9);
+    assert_eq!(ledger.reader().known_session(&session()).unwrap().progress.unwrap().low_water_seq, 9);
     ledger.write(|ledger| ledger.set_quarantine(&session(), &group, None, at(2)));
     assert!(ledger.reader().quarantined().unwrap().is_empty());
 }
