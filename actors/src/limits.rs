@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Sessions that are opened and read for the first time at once. The others wait, so that the first ones come to their
 /// sends before the last ones are opened.
-pub const ACTIVATIONS_MAX: usize = 64;
+pub const ACTIVATIONS_MAX: usize = 32;
 /// Sessions whose databases stay open between two steps, at most. Those of the others are closed after each step.
 pub const OPEN_SESSIONS_MAX: usize = 32;
 /// Which part of the descriptors that the process may have is for sessions whose databases stay open: one in so many.
@@ -16,9 +16,9 @@ pub const OPEN_SESSIONS_SHARE: u64 = 2;
 pub const DESCRIPTORS_PER_SESSION: u64 = 5;
 /// How long the databases of a session with nothing to do stay open. Agents often speak twice in a row.
 pub const IDLE_HANDLES_TIME: Duration = Duration::from_millis(250);
-/// Connections to session databases of one kind that are kept without a file, for the next session: as many as stay open,
-/// which are all given up when their sessions have nothing more to do.
-pub const SPARE_CONNECTIONS_MAX: usize = OPEN_SESSIONS_MAX;
+/// Connections to session databases of one kind that are kept without a file, for the next session: as many as are open when
+/// many sessions have something to do.
+pub const SPARE_CONNECTIONS_MAX: usize = OPEN_SESSIONS_MAX + ACTIVATIONS_MAX;
 /// Sessions at rest that one record of the ledger takes note of.
 pub const REST_MARKS_PER_RECORD_MAX: usize = 1000;
 /// Rows read from one session in one cycle.
