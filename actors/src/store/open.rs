@@ -154,17 +154,21 @@ impl SessionConnection {
         }
     }
 
-    /// Loads and checks the schema; answers its version and what was found.
-    fn read_checked_schema(&self) -> Result<(i64, CheckedSchema), StoreError> {
+    /// Does what loads the schema, which may not be too large for that.
+    fn within_schema_budget<T>(
+        &self,
+        read: impl FnOnce(&Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         self.budget.limit_schema(SCHEMA_CHECKS_MAX);
-        let checked = self.read_schema_in_transaction();
+        let read = read(self);
         match self.budget.unlimit_schema() {
-            true if checked.is_err() => Err(schema::too_many_objects(self.file)),
-            _ => checked,
+            true if read.is_err() => Err(schema::too_many_objects(self.file)),
+            _ => read,
         }
     }
 
-    fn read_schema_in_transaction(&self) -> Result<(i64, CheckedSchema), StoreError> {
+    /// Loads and checks the schema; answers its version and what was found.
+    fn read_checked_schema(&self) -> Result<(i64, CheckedSchema), StoreError> {
         let failed = |error| classify(self.file, error);
         // One transaction, so that the version belongs to the schema that was checked.
         let transaction = self.unchecked_transaction().map_err(failed)?;
@@ -243,7 +247,7 @@ fn open_checked(
     flags: OpenFlags,
 ) -> Result<SessionConnection, StoreError> {
     let mut connection = open_hardened(directory, file, flags)?;
-    let (version, schema) = connection.read_checked_schema()?;
+    let (version, schema) = connection.within_schema_budget(SessionConnection::read_checked_schema)?;
     connection.schema_version = version;
     connection.schema = Some(schema);
     connection.format = Some(vfs::file_format(&connection)?);

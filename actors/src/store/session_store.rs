@@ -126,10 +126,9 @@ impl SessionStore {
         adds: Adds,
         write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.upgrade_inbound()?;
         let quiet = self.quiet_inbox.take().filter(|_| adds == Adds::Outcomes);
         let directory = Arc::clone(self.directory()?);
-        let connection = self.opened_inbound()?;
+        let connection = self.current_inbound()?;
         let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
         // Nobody else can write from here on.
         let is_quiet = quiet.is_some_and(|quiet| is_unchanged(&directory, &quiet));
@@ -185,10 +184,19 @@ impl SessionStore {
 
     /// Brings a seed-era `inbound.db` to the current form, which some reads need too.
     pub fn upgrade_inbound(&mut self) -> Result<(), StoreError> {
+        self.current_inbound().map(drop)
+    }
+
+    /// `inbound.db` in the current form.
+    fn current_inbound(&mut self) -> Result<&mut SessionConnection, StoreError> {
         self.opened_inbound()?;
-        if self.inbound_is_current {
-            return Ok(());
+        if !self.inbound_is_current {
+            self.bring_up_to_date()?;
         }
+        self.inbound.as_deref_mut().ok_or_else(|| StoreError::Missing(SessionFile::Inbound.name().to_owned()))
+    }
+
+    fn bring_up_to_date(&mut self) -> Result<(), StoreError> {
         let connection = self.opened_inbound()?;
         if !connection.schema_is_known_current() && inbound::needs_upgrade(connection)? {
             inbound::upgrade(connection)?;

@@ -8,7 +8,7 @@
 //! is used again only when the new file has the layout and the very schema, by its hash, that the connection loaded first,
 //! and when it has loaded no other in between, which SQLite counts. The page cache is emptied at each exchange.
 
-use super::{SessionConnection, open_checked};
+use super::{SessionConnection, check_schema, open_checked};
 use crate::limits::SPARE_CONNECTIONS_MAX;
 use crate::store::error::StoreError;
 use crate::store::session_dir::{SessionDir, SessionFile, SessionsRoot, io_error};
@@ -118,8 +118,7 @@ impl SessionConnection {
         if Some(vfs::file_format(&self.connection)?) != self.format {
             return Ok(false);
         }
-        let (version, found) = self.read_checked_schema()?;
-        self.schema_version = version;
+        let found = self.within_schema_budget(|connection| check_schema(connection, connection.file))?;
         let loaded = self.schema.map(|schema| schema.fingerprint);
         Ok(found.was_loaded && found.is_small && Some(found.fingerprint) == loaded)
     }
