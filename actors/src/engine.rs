@@ -158,7 +158,7 @@ pub struct Engine {
 pub struct SessionPermits {
     /// See [`ACTIVATIONS_MAX`].
     pub activation: Arc<Semaphore>,
-    /// Sessions whose databases may stay open between two steps. See [`OPEN_SESSIONS_MAX`].
+    /// Sessions whose databases may stay open between two sections of work. See [`OPEN_SESSIONS_MAX`].
     pub open_sessions: Arc<Semaphore>,
     /// One session is made at a time: two calls may be about the same one.
     pub creation: Arc<tokio::sync::Mutex<()>>,
@@ -347,5 +347,16 @@ impl Engine {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_keep_files_open_as_the_process_may_have_descriptors() {
+        let descriptors = [None, Some(65_536), Some(1024), Some(256), Some(20), Some(0)];
+        assert_eq!(descriptors.map(open_sessions_max), [OPEN_SESSIONS_MAX, OPEN_SESSIONS_MAX, 64, 25, 2, 1]);
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 /// Sessions that are opened and read for the first time at once. The others wait, so that the first ones come to their
 /// sends before the last ones are opened.
 pub const ACTIVATIONS_MAX: usize = 32;
-/// Sessions whose databases stay open between two steps, at most. Those of the others are closed after each step.
-pub const OPEN_SESSIONS_MAX: usize = 32;
+/// Sessions whose databases stay open between two sections of work, at most. Those of the others are closed after each.
+pub const OPEN_SESSIONS_MAX: usize = 64;
 /// Which part of the descriptors that the process may have is for sessions whose databases stay open: one in so many.
 pub const OPEN_SESSIONS_SHARE: u64 = 2;
 /// Descriptors of a session whose databases are open: both files, the folder once for each of them and once for itself.
@@ -18,7 +18,7 @@ pub const DESCRIPTORS_PER_SESSION: u64 = 5;
 pub const IDLE_HANDLES_TIME: Duration = Duration::from_millis(250);
 /// Connections to session databases of one kind that are kept without a file, for the next session: as many as are open when
 /// many sessions have something to do.
-pub const SPARE_CONNECTIONS_MAX: usize = OPEN_SESSIONS_MAX + ACTIVATIONS_MAX;
+pub const SPARE_CONNECTIONS_MAX: usize = OPEN_SESSIONS_MAX;
 /// Sessions at rest that one record of the ledger takes note of.
 pub const REST_MARKS_PER_RECORD_MAX: usize = 1000;
 /// Rows read from one session in one cycle.

@@ -77,8 +77,6 @@ pub struct SessionActor {
     backlog: u64,
     /// The right to be opened and read for the first time, until that is done.
     activation: Option<OwnedSemaphorePermit>,
-    /// The right to keep the databases open between two steps.
-    open_session: Option<OwnedSemaphorePermit>,
     /// The timer that closes them, since there is nothing to do.
     closes: Option<SpawnHandle>,
     /// Whether a step is running.
@@ -218,7 +216,6 @@ impl SessionActor {
                 operations: VecDeque::new(),
                 backlog: 0,
                 activation,
-                open_session: None,
                 closes: None,
                 step_is_running: false,
                 settled_meanwhile: HashSet::new(),

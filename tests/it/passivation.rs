@@ -3,11 +3,14 @@
 use crate::support::host::TestHost;
 use crate::support::wait::{record, settled, shown, until, within};
 use nanorelay_actors::clock::{Clock, SystemClock};
+use nanorelay_actors::limits::OPEN_SESSIONS_MAX;
 use nanorelay_actors::model::time::Timestamp;
 use nanorelay_actors::relay::Relay;
 use nanorelay_actors::report::DeliveryState;
 use nanorelay_actors::settings::Watch;
 use nanorelay_actors::testing::{DataDir, SessionSpec, TestAgent, VirtualClock};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,5 +109,36 @@ async fn a_task_is_due_at_its_time_though_its_session_has_lost_its_actor_twice()
     assert_eq!(relay.statistics().wakes, 0);
     clock.step_ms(7_200_000);
     until("its task is due", || relay.statistics().wakes >= 1).await;
+    relay.shutdown(SHUTDOWN_DEADLINE).await;
+}
+
+/// The sessions of which this process has a database open.
+fn open_sessions(data: &DataDir) -> BTreeSet<PathBuf> {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let files = links.filter_map(|link| std::fs::read_link(link.path()).ok());
+    files
+        .filter(|file| file.starts_with(data.path().join("v2-sessions")))
+        .filter(|file| file.extension().is_some_and(|extension| extension == "db"))
+        .filter_map(|file| file.parent().map(Path::to_owned))
+        .collect()
+}
+
+#[actix_rt::test]
+async fn only_so_many_sessions_keep_their_databases_open_while_all_of_them_wait_for_the_platform() {
+    let data = DataDir::new();
+    let agents: Vec<_> = (0..150).map(|number| session(&data, &format!("sess-{number:03}"))).collect();
+    let (mut host, _) = host_ahead(&data);
+    let slack = host.channel("slack");
+    slack.close_gate();
+    let relay = host.start().await;
+    let ids: Vec<_> = agents.iter().map(|agent| agent.text("hello")).collect();
+    within("all sends have begun", slack.wait_for(ids.len())).await;
+    let at_work = host.settings.limits.blocking_max;
+    let open = open_sessions(&data).len();
+    assert!((1..=OPEN_SESSIONS_MAX + at_work).contains(&open), "{open} are open");
+    slack.open_gate();
+    shown(&slack, ids.len()).await;
+    slack.assert_exactly_once(&ids);
+    until("all databases are closed", || open_sessions(&data).is_empty()).await;
     relay.shutdown(SHUTDOWN_DEADLINE).await;
 }

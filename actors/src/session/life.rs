@@ -32,10 +32,10 @@ impl LifeStart {
         // A section of the last life that still runs is waited for by the step that opens.
         let lease = engine.leases.try_acquire(&context.session)?;
         let place = context.place();
-        let mut store = Box::new(SessionStore::new(place, lease));
+        let mut store = SessionStore::new(place, lease);
         store.note_quiet_inbox(bookmark.resting.inbound.filter(|_| bookmark.inbox_is_quiet));
         Some(Self {
-            store: Some(store),
+            store: Some(OwnedStore::new(store, engine)),
             progress: Some(bookmark.progress),
             resting: Some(bookmark.resting),
             todo: Todo::default(),

@@ -50,9 +50,9 @@ pub(super) async fn open(
     let lease = wait_for_lease(context).await;
     let opener = context.clone();
     let opened = context.engine.blocking.run(move || {
-        let mut store = Box::new(SessionStore::new(opener.place(), lease));
+        let mut store = SessionStore::new(opener.place(), lease);
         let known = find_out(&mut store, &opener).map_err(|error| store.classify(error))?;
-        Ok::<_, StoreError>((store, known))
+        Ok::<_, StoreError>((OwnedStore::new(store, &opener.engine), known))
     });
     let (opened, (known, history)) = opened.await.map_err(|_| StepError::Panicked)??;
     *store = Some(opened);

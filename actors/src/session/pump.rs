@@ -36,7 +36,7 @@ impl SessionActor {
                 None => {
                     self.note_backlog();
                     self.activation = None;
-                    self.close_unless_needed(ctx);
+                    self.close_when_quiet(ctx);
                 }
             }
         }
@@ -332,30 +332,18 @@ impl SessionActor {
             || self.troubles.values().any(|trouble| trouble.is_pausing && trouble.may_pass)
     }
 
-    /// Closes the databases until the next step, unless this session is one of those that may keep them open: soon, when
-    /// there is nothing to do.
-    fn close_unless_needed(&mut self, ctx: &mut Context<Self>) {
-        if self.closes.is_some() || !self.store.as_ref().is_some_and(|store| store.is_open()) {
-            return;
-        }
-        if self.open_session.is_none() {
-            self.open_session = Arc::clone(&self.engine().permits.open_sessions).try_acquire_owned().ok();
-        }
-        if self.open_session.is_none() {
-            self.close();
-        } else if self.todo.projections == 0 && self.windows.outstanding() == 0 {
+    /// Closes the databases of a session that has nothing to do, in a moment.
+    fn close_when_quiet(&mut self, ctx: &mut Context<Self>) {
+        let is_quiet = self.todo.projections == 0 && self.windows.outstanding() == 0;
+        let is_open = self.store.as_ref().is_some_and(OwnedStore::is_open);
+        if is_quiet && is_open && self.closes.is_none() {
             self.closes = Some(ctx.run_later(IDLE_HANDLES_TIME, |actor, _| {
                 actor.closes = None;
-                actor.close();
+                if let Some(store) = &mut actor.store {
+                    store.close();
+                }
             }));
         }
-    }
-
-    fn close(&mut self) {
-        if let Some(store) = &mut self.store {
-            store.close();
-        }
-        self.open_session = None;
     }
 
     fn update_busy(&mut self) {

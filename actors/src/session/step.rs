@@ -5,8 +5,10 @@ use crate::engine::Engine;
 use crate::ledger::LedgerError;
 use crate::model::ids::{AgentGroupId, SessionId};
 use crate::store::error::StoreError;
+use crate::store::session_dir::FileIdentity;
 use crate::store::session_store::SessionStore;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Who a step works for.
 #[derive(Clone)]
@@ -50,7 +52,49 @@ impl StepError {
 }
 
 /// The databases, while a step has them.
-pub(super) type OwnedStore = Box<SessionStore>;
+pub(super) struct OwnedStore {
+    // Boxed: it goes from step to step.
+    store: Box<SessionStore>,
+    /// The right to keep them open from one section to the next. Without it, they are closed at the end of each: a host has
+    /// more sessions than descriptors.
+    stays_open: Option<OwnedSemaphorePermit>,
+}
+
+impl OwnedStore {
+    /// Takes over what a section has opened.
+    pub fn new(store: SessionStore, engine: &Engine) -> Self {
+        let mut owned = Self { store: Box::new(store), stays_open: None };
+        owned.close_unless_permitted(engine);
+        owned
+    }
+
+    fn close_unless_permitted(&mut self, engine: &Engine) {
+        if !self.store.is_open() {
+            self.stays_open = None;
+        } else if self.stays_open.is_none() {
+            self.stays_open = Arc::clone(&engine.permits.open_sessions).try_acquire_owned().ok();
+            if self.stays_open.is_none() {
+                self.store.close();
+            }
+        }
+    }
+
+    /// Closes them; the next section opens them again.
+    pub fn close(&mut self) {
+        self.store.close();
+        self.stays_open = None;
+    }
+
+    /// Whether anything is open.
+    pub fn is_open(&self) -> bool {
+        self.store.is_open()
+    }
+
+    /// See [`SessionStore::quiet_inbox`].
+    pub fn quiet_inbox(&self) -> Option<FileIdentity> {
+        self.store.quiet_inbox()
+    }
+}
 
 impl StepContext {
     /// Runs `section` with the databases on a blocking thread.
@@ -62,8 +106,10 @@ impl StepContext {
         let Some(mut owned) = store.take() else { return Err(StepError::Panicked) };
         let context = self.clone();
         let ran = self.engine.blocking.run(move || {
-            owned.let_go_of_replaced_folder();
-            let result = section(&mut owned, &context).map_err(|error| owned.classify(error));
+            let store = &mut owned.store;
+            store.let_go_of_replaced_folder();
+            let result = section(store, &context).map_err(|error| store.classify(error));
+            owned.close_unless_permitted(&context.engine);
             (owned, result)
         });
         let (owned, result) = ran.await.map_err(|_| StepError::Panicked)?;
