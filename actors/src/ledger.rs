@@ -5,17 +5,28 @@
 //! one commits hundreds of records for the price of one. Syncing to the disk runs beside it: a record reaches
 //! the kernel without waiting for the disk, and one sync covers all records before it.
 //!
+//! Operations that come one at a time, each shortly after the one before, are those of a lane that waits for its record
+//! before it sends its next message. Then the writer looks for the next one for a moment before it gives its thread back.
+//!
 //! Outcomes go ahead of everything else: what a platform has taken may be sent twice until its record is in the
 //! kernel. A transaction with an outcome therefore holds few other operations.
+
+mod pace;
+mod sync;
+
+pub use sync::Commit;
 
 use crate::settings::Durability;
 use crate::store::error::StoreError;
 use crate::store::ledger::{LedgerSync, LedgerTransaction, LedgerWriter};
 use crate::supervise::blocking::start_dedicated;
+use pace::Pace;
 use slog::Logger;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use sync::Syncing;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -25,7 +36,6 @@ const OPERATIONS_PER_TRANSACTION_MAX: usize = 2048;
 const OPERATIONS_PER_CHECKPOINT: usize = 1000;
 /// Most other operations in a transaction with an outcome. Some, so that outcomes without end starve nobody.
 const OTHERS_BESIDE_OUTCOMES_MAX: usize = 64;
-
 /// A record was not written. Nothing of the operation is in the ledger, unless it is one that may be done twice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("ledger: {reason}")]
@@ -64,7 +74,7 @@ struct Shared {
     queue: Mutex<Queue>,
     durability: Durability,
     sync: Arc<LedgerSync>,
-    sync_state: Mutex<SyncState>,
+    syncing: Syncing,
     checkpoints: Mutex<Checkpoints>,
     logger: Logger,
     /// On whose threads it is written: callers may come from runtimes that end before.
@@ -83,8 +93,15 @@ struct Queue {
     /// Run before all others.
     outcomes: VecDeque<Box<dyn Operation>>,
     others: VecDeque<Box<dyn Operation>>,
+    pace: Pace,
     /// Present while nobody writes.
     writer: Option<LedgerWriter>,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.outcomes.is_empty() && self.others.is_empty()
+    }
 }
 
 /// What a dedicated thread is to write. When the runtime has ended before the thread began, whoever waits hears of it.
@@ -113,29 +130,6 @@ impl Drop for WritingTurn {
     }
 }
 
-/// The same for a sync.
-struct SyncingTurn {
-    shared: Arc<Shared>,
-    was_taken: bool,
-}
-
-impl SyncingTurn {
-    fn take(mut self) {
-        self.was_taken = true;
-        self.shared.sync_until_nobody_waits();
-    }
-}
-
-impl Drop for SyncingTurn {
-    fn drop(&mut self) {
-        if !self.was_taken {
-            let mut state = lock(&self.shared.sync_state);
-            state.syncing = false;
-            state.waiting.clear();
-        }
-    }
-}
-
 /// Which operations go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Urgency {
@@ -153,29 +147,11 @@ enum OnFailure {
     Kept,
 }
 
-/// A transaction that was committed. What it wrote has reached the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Commit(u64);
-
 /// The operations of one transaction.
 #[derive(Default)]
 struct Group {
     operations: Vec<Box<dyn Operation>>,
     outcomes: usize,
-}
-
-#[derive(Default)]
-struct SyncState {
-    /// Number of the last committed transaction.
-    committed: u64,
-    /// Number of the last transaction that is known to be on the disk.
-    synced: u64,
-    /// Number of the last transaction that is to be synced although nobody waits for it.
-    wanted: u64,
-    /// Whether the last sync failed: until one succeeds, everybody waits for the disk.
-    has_failed: bool,
-    syncing: bool,
-    waiting: Vec<(u64, oneshot::Sender<Result<(), LedgerError>>)>,
 }
 
 /// One queued operation: runs inside the group's transaction, answers after its commit.
@@ -236,12 +212,10 @@ impl Ledger {
     pub fn new(writer: LedgerWriter, durability: Durability, logger: Logger) -> Self {
         let sync = writer.sync_handle();
         let (outcomes, others) = (VecDeque::new(), VecDeque::new());
-        let queue = Mutex::new(Queue { outcomes, others, writer: Some(writer) });
-        let (sync_state, checkpoints) = (Mutex::default(), Mutex::default());
+        let queue = Mutex::new(Queue { outcomes, others, pace: Pace::default(), writer: Some(writer) });
+        let (syncing, checkpoints) = (Syncing::default(), Mutex::default());
         let runtime = Handle::current();
-        Self {
-            shared: Arc::new(Shared { queue, durability, sync, sync_state, checkpoints, logger, runtime }),
-        }
+        Self { shared: Arc::new(Shared { queue, durability, sync, syncing, checkpoints, logger, runtime }) }
     }
 
     /// Writes; when this returns, the record is in the kernel and survives `kill -9`.
@@ -289,44 +263,6 @@ impl Ledger {
         Ok(value)
     }
 
-    /// Waits until a commit survives a power loss, unless the settings ask for less.
-    pub async fn on_disk(&self, commit: Commit) -> Result<(), LedgerError> {
-        if self.shared.durability == Durability::Process {
-            return Ok(());
-        }
-        self.synced(commit.0).await
-    }
-
-    /// Has a commit synced to the disk, without waiting for that: at most the time of two syncs later it survives a power
-    /// loss. After a sync that has failed it waits, like [`Ledger::on_disk`], until one succeeds.
-    pub async fn on_disk_soon(&self, commit: Commit) -> Result<(), LedgerError> {
-        let Commit(number) = commit;
-        if self.shared.durability == Durability::Process {
-            return Ok(());
-        }
-        let start = {
-            let mut state = lock(&self.shared.sync_state);
-            if state.has_failed {
-                None
-            } else {
-                state.wanted = state.wanted.max(number);
-                Some(state.synced < number && !std::mem::replace(&mut state.syncing, true))
-            }
-        };
-        match start {
-            None => self.synced(number).await?,
-            Some(true) => self.start_syncer(),
-            Some(false) => {}
-        }
-        Ok(())
-    }
-
-    /// Syncs all records to the disk, whatever the settings say.
-    pub async fn flush(&self) -> Result<(), LedgerError> {
-        let committed = lock(&self.shared.sync_state).committed;
-        self.synced(committed).await
-    }
-
     async fn enqueue<T: Send + 'static>(
         &self,
         (urgency, on_failure): (Urgency, OnFailure),
@@ -348,47 +284,55 @@ impl Ledger {
         }
         answer.await.map_err(|_| LedgerError::ended())?
     }
-
-    async fn synced(&self, number: u64) -> Result<(), LedgerError> {
-        let (reply, answer) = oneshot::channel();
-        let start = {
-            let mut state = lock(&self.shared.sync_state);
-            if state.synced >= number {
-                return Ok(());
-            }
-            state.waiting.push((number, reply));
-            !std::mem::replace(&mut state.syncing, true)
-        };
-        if start {
-            self.start_syncer();
-        }
-        answer.await.map_err(|_| LedgerError::ended())?
-    }
-
-    fn start_syncer(&self) {
-        let turn = SyncingTurn { shared: Arc::clone(&self.shared), was_taken: false };
-        start_dedicated(&self.shared.runtime, move || turn.take());
-    }
 }
 
 impl Shared {
     fn write_until_empty(self: &Arc<Self>, mut writer: LedgerWriter) {
+        let mut count = 0;
         loop {
-            {
+            if !self.has_operations(count) {
                 let mut queue = lock(&self.queue);
-                if queue.outcomes.is_empty() && queue.others.is_empty() {
+                if queue.is_empty() {
                     queue.writer = Some(writer);
                     return;
                 }
             }
             let mut group = Group::default();
             let committed = self.commit(&mut writer, &mut group);
-            let count = group.operations.len();
+            count = group.operations.len();
             for operation in group.operations {
                 operation.answer(&committed);
             }
             if committed.is_ok() {
                 self.checkpoint_after(count);
+            }
+        }
+    }
+
+    /// Whether operations are queued. After a transaction of one that came shortly after another, it waits for a moment
+    /// for the next one. Others who need the processor get it meanwhile.
+    fn has_operations(&self, last_count: usize) -> bool {
+        let expected_until = {
+            let mut queue = lock(&self.queue);
+            let now = Instant::now();
+            if !queue.is_empty() {
+                queue.pace.resumed(now);
+                return true;
+            }
+            queue.pace.emptied(last_count, now)
+        };
+        let Some(until) = expected_until else { return false };
+        loop {
+            std::hint::spin_loop();
+            std::thread::yield_now();
+            let mut queue = lock(&self.queue);
+            let now = Instant::now();
+            if !queue.is_empty() {
+                queue.pace.resumed(now);
+                return true;
+            }
+            if now >= until {
+                return false;
             }
         }
     }
@@ -431,9 +375,7 @@ impl Shared {
             }
         }
         transaction.commit()?;
-        let mut state = lock(&self.sync_state);
-        state.committed += 1;
-        Ok(state.committed)
+        Ok(self.syncing.committed())
     }
 
     /// The next operation of a transaction; none when it is to be committed.
@@ -451,35 +393,6 @@ impl Shared {
             return None;
         }
         queue.others.pop_front()
-    }
-
-    fn sync_until_nobody_waits(&self) {
-        loop {
-            let target = {
-                let mut state = lock(&self.sync_state);
-                if state.waiting.is_empty() && state.wanted <= state.synced {
-                    state.syncing = false;
-                    return;
-                }
-                state.committed
-            };
-            let result = self.sync.sync().map_err(LedgerError::from);
-            let mut state = lock(&self.sync_state);
-            state.has_failed = result.is_err();
-            match &result {
-                Ok(()) => state.synced = state.synced.max(target),
-                // It is tried again for the next one who cares.
-                Err(_) => state.wanted = 0,
-            }
-            let (answered, waiting) =
-                std::mem::take(&mut state.waiting).into_iter().partition(|(number, _)| *number <= target);
-            state.waiting = waiting;
-            drop(state);
-            let answered: Vec<(u64, oneshot::Sender<_>)> = answered;
-            for (_, reply) in answered {
-                let _ = reply.send(result.clone());
-            }
-        }
     }
 }
 

@@ -44,7 +44,7 @@ pub use task_runs::{RunEvent, RunKey};
 
 use super::error::StoreError;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -179,20 +179,31 @@ impl LedgerWriter {
 
     /// Starts a transaction. Many operations of many sessions share one.
     pub fn transaction(&mut self) -> Result<LedgerTransaction<'_>, StoreError> {
-        let transaction = Transaction::new(&mut self.connection, TransactionBehavior::Immediate)?;
-        Ok(LedgerTransaction { transaction })
+        // Statements that stay compiled: `rusqlite` compiles those of its own transactions each time.
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(LedgerTransaction { transaction: &self.connection })
     }
 }
 
-/// One transaction on the ledger.
+/// One transaction on the ledger. It is rolled back when it ends without a commit.
 pub struct LedgerTransaction<'ledger> {
-    pub(in crate::store::ledger) transaction: Transaction<'ledger>,
+    pub(in crate::store::ledger) transaction: &'ledger Connection,
+}
+
+impl Drop for LedgerTransaction<'_> {
+    fn drop(&mut self) {
+        if !self.transaction.is_autocommit() {
+            // Should it fail, the next transaction cannot begin, and says so.
+            let _ = self.transaction.execute_batch("ROLLBACK");
+        }
+    }
 }
 
 impl LedgerTransaction<'_> {
     /// Commits: the records have reached the kernel.
     pub fn commit(self) -> Result<(), StoreError> {
-        Ok(self.transaction.commit()?)
+        self.transaction.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
     }
 
     /// Writes what is there already, to see that it can be written.

@@ -184,7 +184,7 @@ impl LedgerTransaction<'_> {
         while rows.next()?.is_some() {}
         drop(rows);
         drop(statement);
-        Ok(size(&self.transaction)?)
+        Ok(size(self.transaction)?)
     }
 
     /// Up to where a session's rows were settled, whether the ledger still knows them or not.
