@@ -111,46 +111,43 @@ pub enum Outcome {
 impl LedgerTransaction<'_> {
     /// Records that an attempt is about to be made.
     pub fn begin_attempt(&mut self, key: &DeliveryKey, now: Timestamp) -> Result<Begin, StoreError> {
-        let started = self
+        let (session, message) = (key.session_id.as_str(), key.message_id.as_str());
+        let begin = self
             .transaction
             .prepare_cached(
-                "UPDATE deliveries SET state = 'sending', attempts = attempts + 1, next_attempt_at = NULL,
-                   updated_at = ?3
-                 WHERE session_id = ?1 AND message_id = ?2 AND state IN ('queued', 'retrying')
-                   AND (next_attempt_at IS NULL OR next_attempt_at <= ?3)
-                 RETURNING attempts, first_due_at,
+                "SELECT state, next_attempt_at, attempts, first_due_at,
                    error_class IS NOT NULL AND EXISTS
                      (SELECT 1 FROM attempts a WHERE a.session_id = ?1 AND a.message_id = ?2
                         AND a.error_class = 'ambiguous'),
-                   (SELECT content FROM edits e WHERE e.session_id = ?1 AND e.message_id = ?2)",
+                   (SELECT content FROM edits e WHERE e.session_id = ?1 AND e.message_id = ?2)
+                 FROM deliveries WHERE session_id = ?1 AND message_id = ?2",
             )?
-            .query_row(params![key.session_id.as_str(), key.message_id.as_str(), now.as_ms()], |row| {
-                Ok(Begin::Started {
-                    attempt: row.get(0)?,
-                    first_due: Timestamp::from_ms(row.get(1)?),
-                    maybe_sent: row.get(2)?,
-                    edit: row.get(3)?,
-                })
-            })
-            .optional()?;
-        if let Some(started) = started {
-            return Ok(started);
-        }
-        self.transaction
-            .prepare_cached(
-                "SELECT state, next_attempt_at FROM deliveries WHERE session_id = ?1 AND message_id = ?2",
-            )?
-            .query_row(params![key.session_id.as_str(), key.message_id.as_str()], |row| {
-                let at = row.get::<_, Option<i64>>(1)?.map(Timestamp::from_ms);
-                Ok(match (super::state_of(row, 0)?, at) {
+            .query_row([session, message], |row| {
+                let ahead = row.get::<_, Option<i64>>(1)?.map(Timestamp::from_ms).filter(|at| *at > now);
+                Ok(match (super::state_of(row, 0)?, ahead) {
                     (DeliveryState::Queued, Some(at)) => Begin::Postponed(at),
                     (DeliveryState::Retrying, Some(at)) => Begin::NotYet(at),
+                    (DeliveryState::Queued | DeliveryState::Retrying, None) => Begin::Started {
+                        attempt: row.get::<_, u32>(2)?.saturating_add(1),
+                        first_due: Timestamp::from_ms(row.get(3)?),
+                        maybe_sent: row.get(4)?,
+                        edit: row.get(5)?,
+                    },
                     (state, _) => Begin::Refused(state),
                 })
             })
-            .optional()
-            .map(|found| found.unwrap_or(Begin::Unknown))
-            .map_err(StoreError::from)
+            .optional()?
+            .unwrap_or(Begin::Unknown);
+        // Not in one statement with the question: what an UPDATE returns goes through a table of its own.
+        if let Begin::Started { attempt, .. } = &begin {
+            self.transaction
+                .prepare_cached(
+                    "UPDATE deliveries SET state = 'sending', attempts = ?4, next_attempt_at = NULL, updated_at = ?3
+                     WHERE session_id = ?1 AND message_id = ?2",
+                )?
+                .execute(params![session, message, now.as_ms(), attempt])?;
+        }
+        Ok(begin)
     }
 
     /// Takes back the record of an attempt that was not made.

@@ -120,7 +120,7 @@ impl LedgerTransaction<'_> {
         let by_id =
             "SELECT message_id FROM deliveries d WHERE session_id = ?1 AND message_id = ?3 AND lane = ?2";
         let by_seq = "SELECT message_id FROM deliveries d WHERE session_id = ?1 AND lane = ?2 AND seq = ?3
-                        AND state IN ('queued','sending','retrying')";
+                        AND state >= 'queued'";
         let found = self.waiting(by_id, session, admission, &revision.message_id)?;
         match (found, revision.seq) {
             (None, Some(seq)) => self.waiting(by_seq, session, admission, &seq),

@@ -46,7 +46,7 @@ impl LedgerReader {
                        (SELECT min(ended_at) FROM attempts a WHERE a.session_id = d.session_id
                           AND a.message_id = d.message_id), first_due_at
                      FROM deliveries d
-                     WHERE state IN ('queued','sending','retrying') AND (?2 IS NULL OR session_id = ?2)
+                     WHERE state >= 'queued' AND (?2 IS NULL OR session_id = ?2)
                        AND NOT (state = 'queued' AND next_attempt_at IS NOT NULL AND next_attempt_at > ?1)
                      GROUP BY session_id, lane, 11 ORDER BY session_id, lane",
                 )?
@@ -123,7 +123,7 @@ impl LedgerTransaction<'_> {
             .transaction
             .query_row(
                 "SELECT message_id, state, next_attempt_at FROM deliveries
-                 WHERE session_id = ?1 AND lane = ?2 AND state IN ('queued','sending','retrying')
+                 WHERE session_id = ?1 AND lane = ?2 AND state >= 'queued'
                    AND NOT (state = 'queued' AND next_attempt_at IS NOT NULL AND next_attempt_at > ?3)
                  ORDER BY seq, message_id LIMIT 1",
                 params![session.as_str(), lane_key, now.as_ms()],

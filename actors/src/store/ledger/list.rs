@@ -42,7 +42,7 @@ impl LedgerReader {
             connection
                 .prepare_cached(
                     "SELECT session_id, count(*) FROM deliveries
-                     WHERE state IN ('queued','sending','retrying') GROUP BY session_id",
+                     WHERE state >= 'queued' GROUP BY session_id",
                 )?
                 .query_map([], |row| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))?
                 .collect()
@@ -67,7 +67,7 @@ impl LedgerReader {
                 .prepare(
                     "SELECT session_id, agent_group_id, quarantine_reason, updated_at,
                        (SELECT count(*) FROM deliveries d WHERE d.session_id = s.session_id
-                          AND d.state IN ('queued','sending','retrying'))
+                          AND d.lane >= '' AND d.state >= 'queued')
                      FROM sessions s
                      WHERE (NOT ?1 OR quarantine_reason IS NOT NULL) ORDER BY session_id",
                 )?

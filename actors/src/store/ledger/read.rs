@@ -139,7 +139,7 @@ impl LedgerReader {
             connection
                 .prepare_cached(
                     "SELECT DISTINCT lane FROM deliveries
-                     WHERE session_id = ?1 AND state IN ('queued','sending','retrying')",
+                     WHERE session_id = ?1 AND state >= 'queued'",
                 )?
                 .query_map([session.as_str()], |row| row.get(0))?
                 .collect()
@@ -153,7 +153,7 @@ impl LedgerReader {
             connection
                 .prepare_cached(
                     "SELECT message_id, seq, lane, attempts = 0 AND error_class IS NULL FROM deliveries
-                     WHERE session_id = ?1 AND state IN ('queued','sending','retrying') AND state <> 'sending'
+                     WHERE session_id = ?1 AND lane >= '' AND state >= 'queued' AND state <> 'sending'
                      ORDER BY seq",
                 )?
                 .query_map([session.as_str()], |row| {
@@ -174,7 +174,7 @@ impl LedgerReader {
             connection
                 .prepare_cached(
                     "SELECT count(*) FROM deliveries
-                     WHERE session_id = ?1 AND state IN ('queued','sending','retrying')",
+                     WHERE session_id = ?1 AND lane >= '' AND state >= 'queued'",
                 )?
                 .query_row([session.as_str()], |row| count(row, 0))
         })
@@ -204,7 +204,7 @@ impl LedgerReader {
             connection
                 .prepare_cached(
                     "SELECT message_id, seq, state, next_attempt_at FROM deliveries
-                     WHERE session_id = ?1 AND lane = ?2 AND state IN ('queued','sending','retrying')
+                     WHERE session_id = ?1 AND lane = ?2 AND state >= 'queued'
                        AND NOT (next_attempt_at IS NOT NULL AND next_attempt_at > ?3
                                 AND (state = 'queued' OR (?5 AND state = 'retrying')))
                      ORDER BY seq, message_id LIMIT ?4",
@@ -241,8 +241,8 @@ impl LedgerReader {
         self.with(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT state = 'retrying', coalesce(channel_type, ''), min(next_attempt_at) FROM deliveries
-                 WHERE session_id = ?1 AND next_attempt_at > ?2
-                   AND state IN ('queued','sending','retrying') GROUP BY 1, 2",
+                 WHERE session_id = ?1 AND lane >= '' AND next_attempt_at > ?2
+                   AND state >= 'queued' GROUP BY 1, 2",
             )?;
             let mut rows = statement.query(params![session.as_str(), now.as_ms()])?;
             let mut earliest: Option<i64> = None;
@@ -286,7 +286,7 @@ impl LedgerReader {
         let ids: Vec<String> = self.with(|connection| {
             connection
                 .prepare(
-                    "SELECT DISTINCT session_id FROM deliveries WHERE state IN ('queued','sending','retrying')
+                    "SELECT DISTINCT session_id FROM deliveries WHERE state >= 'queued'
                      UNION SELECT DISTINCT session_id FROM deliveries WHERE projected = 0
                      UNION SELECT session_id FROM sessions WHERE quarantine_reason IS NOT NULL
                      UNION SELECT session_id FROM inbox_files",

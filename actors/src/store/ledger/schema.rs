@@ -10,6 +10,8 @@ const SCHEMA_VERSION: i64 = 1;
 ///
 /// `deliveries.projected` is 0 from the moment a delivery is settled until the session's `inbound.db` says so
 /// too. `next_attempt_at` is a retry's time or, for a queued message, its deliver_after.
+/// Of the names of all states, `queued`, `retrying` and `sending` are the last in the alphabet, so `state >= 'queued'` says
+/// that a message is not settled. A list of the three would be made into a table of its own whenever the row is changed.
 /// `sessions.low_water_seq`: rows at or below it that are not in `deliveries` were settled (imported, pruned).
 const TABLES: &str = "
 CREATE TABLE host (
@@ -47,8 +49,6 @@ CREATE TABLE deliveries (
   updated_at          INTEGER NOT NULL,
   PRIMARY KEY (session_id, message_id)
 ) WITHOUT ROWID;
-CREATE INDEX deliveries_unsettled ON deliveries(session_id, lane, seq)
-  WHERE state IN ('queued','sending','retrying');
 CREATE INDEX deliveries_unprojected ON deliveries(session_id) WHERE projected = 0;
 CREATE INDEX deliveries_noteworthy ON deliveries(state, updated_at) WHERE state <> 'delivered';
 CREATE TABLE attempts (
@@ -67,6 +67,15 @@ CREATE TABLE claim_resets (
   PRIMARY KEY (session_id, message_id)
 ) WITHOUT ROWID;
 INSERT INTO host VALUES ('incarnation', 0);
+";
+
+/// Questions about a session add `lane >= ''`, which is always so: without it, all rows of the session are looked at, also
+/// those that were delivered long ago.
+///
+/// Made in every ledger, whatever its version; an older one has another index for the same purpose.
+const INDEXES: &str = "
+DROP INDEX IF EXISTS deliveries_unsettled;
+CREATE INDEX IF NOT EXISTS deliveries_waiting ON deliveries(session_id, lane, seq) WHERE state >= 'queued';
 ";
 
 /// Creates the tables in an empty file, or checks that the file has them.
@@ -88,6 +97,7 @@ pub(super) fn create_or_check(connection: &Connection) -> Result<(), StoreError>
             });
         }
     }
+    connection.execute_batch(INDEXES)?;
     // Tables that came later: they are made when they are missing, so that the version stays.
     super::agents::create(connection)?;
     super::audit::create(connection)?;

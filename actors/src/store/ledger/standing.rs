@@ -66,7 +66,7 @@ fn oldest(connection: &Connection, now: Timestamp) -> rusqlite::Result<Option<Ol
     connection
         .prepare_cached(
             "SELECT session_id, message_id, first_due_at FROM deliveries
-             WHERE state IN ('queued','sending','retrying') AND first_due_at <= ?1
+             WHERE state >= 'queued' AND first_due_at <= ?1
              ORDER BY first_due_at LIMIT 1",
         )?
         .query_row([now.as_ms()], |row| {
@@ -101,7 +101,7 @@ fn failing(connection: &Connection) -> rusqlite::Result<Vec<FailingRecord>> {
 fn busiest(connection: &Connection) -> rusqlite::Result<Vec<BusySession>> {
     connection
         .prepare_cached(
-            "SELECT session_id, count(*) FROM deliveries WHERE state IN ('queued','sending','retrying')
+            "SELECT session_id, count(*) FROM deliveries WHERE state >= 'queued'
              GROUP BY session_id ORDER BY 2 DESC, 1 LIMIT ?1",
         )?
         .query_map([STANDING_ROWS_MAX], |row| {

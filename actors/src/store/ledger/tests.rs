@@ -329,6 +329,7 @@ mod pages;
 mod parts;
 mod prune;
 mod standing;
+mod waiting;
 
 #[test]
 fn the_log_is_copied_on_demand_and_begins_anew_when_it_is_large() {
