@@ -30,7 +30,7 @@ use crate::engine::last_standing::LastStanding;
 use crate::engine::quotas::{AttachmentQuota, TaskCounts};
 use crate::engine::statistics::Statistics;
 use crate::engine::warnings::{Warned, Warnings};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerError};
 use crate::limits::{
     ACTIVATIONS_MAX, DESCRIPTORS_PER_SESSION, OPEN_SESSIONS_MAX, OPEN_SESSIONS_SHARE,
     REST_MARKS_PER_RECORD_MAX,
@@ -247,7 +247,14 @@ impl Engine {
                 ledger.finish(&session, &message, &outcome, now).map(drop)
             }
         };
-        self.record_until_done(session, message, "outcome not recorded yet", operation).await;
+        let complaint = "outcome not recorded yet";
+        if matches!(outcome, Outcome::Done { .. }) {
+            // One statement, of which nothing stays when it fails: it needs no savepoint.
+            let record = || self.ledger.record_outcome_and_more(operation());
+            self.until_done(session, message, complaint, record).await;
+        } else {
+            self.record_until_done(session, message, complaint, operation).await;
+        }
     }
 
     /// Records what must be recorded about a message, for as long as it takes. `complaint` is logged after each failed try.
@@ -262,9 +269,22 @@ impl Engine {
         T: Send + 'static,
         F: FnOnce(&mut LedgerTransaction<'_>) -> Result<T, StoreError> + Send + 'static,
     {
+        self.until_done(session, message, complaint, || self.ledger.record_outcome(operation())).await
+    }
+
+    async fn until_done<T, R>(
+        &self,
+        session: &SessionId,
+        message: &MessageId,
+        complaint: &'static str,
+        record: impl Fn() -> R,
+    ) -> T
+    where
+        R: Future<Output = Result<T, LedgerError>>,
+    {
         let mut tries = 0;
         loop {
-            let error = match self.ledger.record_outcome(operation()).await {
+            let error = match record().await {
                 Ok(value) => {
                     crash_point!("outcome_recorded");
                     return value;
