@@ -36,6 +36,7 @@ const OPERATIONS_PER_TRANSACTION_MAX: usize = 2048;
 const OPERATIONS_PER_CHECKPOINT: usize = 1000;
 /// Most other operations in a transaction with an outcome. Some, so that outcomes without end starve nobody.
 const OTHERS_BESIDE_OUTCOMES_MAX: usize = 64;
+
 /// A record was not written. Nothing of the operation is in the ledger, unless it is one that may be done twice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("ledger: {reason}")]

@@ -167,3 +167,29 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::ledger::LedgerWriter;
+
+    #[tokio::test]
+    async fn what_is_to_be_synced_soon_is_synced_although_nobody_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = LedgerWriter::open(folder.path()).unwrap();
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let ledger = Ledger::new(writer, Durability::Power, logger);
+        let mut recorded = 0;
+        for _ in 0..3 {
+            let ((), commit) = ledger.record_repeatable(|_| Ok(())).await.unwrap();
+            ledger.on_disk_soon(commit).await.unwrap();
+            recorded = commit.0;
+        }
+        let synced = async {
+            while lock(&ledger.shared.syncing.state).synced < recorded {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), synced).await.expect("it is synced");
+    }
+}
