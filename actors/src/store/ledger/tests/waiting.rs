@@ -1,10 +1,10 @@
 //! What is not settled, and the index of it.
 
 use super::*;
-use rusqlite::Connection;
 
 fn connection(ledger: &Fixture) -> Connection {
-    Connection::open(ledger.folder.path().join(LEDGER_FILE)).unwrap()
+    let path = ledger.folder.path().join(LEDGER_FILE);
+    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap()
 }
 
 /// The names of the indexes of all deliveries.
