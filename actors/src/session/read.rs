@@ -11,7 +11,9 @@ use crate::model::time::Timestamp;
 use crate::report::DeliveryState;
 use crate::store::error::StoreError;
 use crate::store::inbound::{self, ProjectedStatus};
-use crate::store::ledger::{Admission, Admitted, ImportedDelivery, InitialState, Outcome, SessionCursor};
+use crate::store::ledger::{
+    Admission, Admitted, ImportedDelivery, InitialState, LedgerTransaction, Outcome, SessionCursor,
+};
 use crate::store::outbound::{self, Batch, Cursor, UnusableRow};
 use crate::store::session_dir::SessionFile;
 use crate::store::session_store::SessionStore;
@@ -68,14 +70,17 @@ pub(super) async fn read(
     let mut admissions: Vec<Admission> = judged.iter().map(|judged| judged.admission(heard_at)).collect();
     admissions.extend(unusable.iter().filter_map(unusable_admission));
     let (session, group) = (context.session.clone(), context.group.clone());
-    let mut answers = context
-        .engine
-        .ledger
-        .record(move |ledger| {
-            ledger.import_deliveries(&session, &imported, now)?;
-            ledger.admit(&session, &group, &admissions, cursor, progress.low_water_seq, now)
-        })
-        .await?;
+    // A message that enters twice is known the second time; only a change of another one cannot be made twice.
+    let is_repeatable = admissions.iter().all(|admission| admission.revision.is_none());
+    let admit = move |ledger: &mut LedgerTransaction<'_>| {
+        ledger.import_deliveries(&session, &imported, now)?;
+        ledger.admit(&session, &group, &admissions, cursor, progress.low_water_seq, now)
+    };
+    let ledger = &context.engine.ledger;
+    let mut answers = match is_repeatable {
+        true => ledger.record_repeatable(admit).await?.0,
+        false => ledger.record(admit).await?,
+    };
     crash_point!("admitted");
     let new_unusable =
         answers.split_off(judged.len()).into_iter().filter(|answer| *answer == Admitted::New).count();

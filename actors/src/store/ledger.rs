@@ -148,10 +148,11 @@ impl LedgerWriter {
         let connection = Connection::open_with_flags(&ledger, flags).map_err(damaged)?;
         // A file that exists keeps its `auto_vacuum`: without it, free pages are used again, but not given back.
         // `synchronous=NORMAL` never syncs at a commit in WAL mode; `LedgerSync` does, once for a whole group.
+        // `temp_store=MEMORY` keeps what savepoints remember out of temporary files.
         connection
             .execute_batch(
                 "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000;
-                 PRAGMA wal_autocheckpoint=2000; PRAGMA journal_size_limit=67108864;",
+                 PRAGMA wal_autocheckpoint=2000; PRAGMA journal_size_limit=67108864; PRAGMA temp_store=MEMORY;",
             )
             .map_err(damaged)?;
         schema::create_or_check(&connection)?;
