@@ -296,7 +296,8 @@ impl SweepActor {
         let policy = self.policy;
         self.histories.retain(|_, history| history.is_recent(&policy, now));
         let snapshot = self.engine.snapshot();
-        self.engine.file_marks.retain(|session| snapshot.sessions.contains_key(session));
+        let sessions = &snapshot.sessions;
+        self.engine.file_marks.retain(sessions.len(), |session| sessions.contains_key(session));
     }
 }
 

@@ -378,12 +378,13 @@ fn who_needs_a_look(
     let with_work: HashSet<SessionId> = reader.sessions_with_work()?.into_iter().collect();
     let marks = reader.rest_marks()?;
     let (mut in_turn, mut at_rest) = (Vec::new(), Vec::new());
+    let mut glances = root.glances();
     for facts in snapshot.sessions.values() {
-        let glance = |file| root.glance(&facts.agent_group_id, &facts.id, file);
-        let outbound = glance(SessionFile::Outbound);
+        glances.turn_to(&facts.agent_group_id, &facts.id);
+        let outbound = glances.at(SessionFile::Outbound);
         let has_work = with_work.contains(&facts.id);
         let is_as_it_was = |mark: &&RestMark| {
-            !has_work && mark.outbound == outbound && mark.inbound == glance(SessionFile::Inbound)
+            !has_work && mark.outbound == outbound && mark.inbound == glances.at(SessionFile::Inbound)
         };
         match marks.get(&facts.id).filter(is_as_it_was) {
             Some(mark) => at_rest.push((facts.id.clone(), *mark)),

@@ -72,10 +72,14 @@ impl SessionsRoot {
         session: &SessionId,
         file: SessionFile,
     ) -> Option<FileIdentity> {
-        let path = format!("{group}/{session}/{}", file.name());
-        let found = fs::statat(&self.folder, path.as_str(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        check_regular(&found, self.device, file.name()).ok()?;
-        Some(FileIdentity::of(&found))
+        let mut glances = self.glances();
+        glances.turn_to(group, session);
+        glances.at(file)
+    }
+
+    /// For glances at many files, one session after the other.
+    pub fn glances(&self) -> Glances<'_> {
+        Glances { root: self, path: String::new(), folder_bytes: 0 }
     }
 
     /// Whether `directory` is still what stands under the session's name: a folder that was moved away, or whose place
@@ -105,6 +109,37 @@ impl SessionsRoot {
             make_folder(folder.as_fd(), name, Mode::from_raw_mode(0o755), self.device)?;
         }
         Ok(SessionDir { folder, device: self.device })
+    }
+}
+
+/// Glances at the files of one session after the other; see [`SessionsRoot::glance`]. The path is written into the same
+/// memory each time.
+#[derive(Debug)]
+pub struct Glances<'a> {
+    root: &'a SessionsRoot,
+    path: String,
+    /// How much of the path is the session's folder, with the separator after it.
+    folder_bytes: usize,
+}
+
+impl Glances<'_> {
+    /// The next glances are at this session's files.
+    pub fn turn_to(&mut self, group: &AgentGroupId, session: &SessionId) {
+        self.path.clear();
+        for folder in [group.as_str(), session.as_str()] {
+            self.path.push_str(folder);
+            self.path.push('/');
+        }
+        self.folder_bytes = self.path.len();
+    }
+
+    /// The session's file; `None` when there is no usable one.
+    pub fn at(&mut self, file: SessionFile) -> Option<FileIdentity> {
+        self.path.truncate(self.folder_bytes);
+        self.path.push_str(file.name());
+        let found = fs::statat(&self.root.folder, self.path.as_str(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        check_regular(&found, self.root.device, file.name()).ok()?;
+        Some(FileIdentity::of(&found))
     }
 }
 

@@ -53,6 +53,10 @@ impl SweepActor {
     /// Looks which session files have changed since they were last read, without opening any. Rounds do not overlap:
     /// on a slow disk there are fewer of them.
     pub(super) fn look_at_folders(&mut self, which: Round, ctx: &mut Context<Self>) {
+        if which == Round::Unwatched && are_all_watched(&self.engine) {
+            // Most hosts, each second: no thread is woken for it.
+            return;
+        }
         if std::mem::replace(&mut self.is_looking_at_folders, true) {
             self.sweep_is_due |= which == Round::All;
             return;
@@ -140,27 +144,32 @@ impl SweepActor {
     }
 }
 
+/// Whether no session's folder must be polled.
+fn are_all_watched(engine: &Engine) -> bool {
+    engine.file_marks.watched_count() >= engine.snapshot().active_sessions
+}
+
 fn look_round(engine: &Engine, which: Round) -> Found {
     let snapshot = engine.snapshot();
     let (now, ceiling) = (engine.now(), engine.settings.heartbeat_ceiling);
     let mut found = Found::default();
     let is_active = |facts: &SessionFacts| facts.status == SessionStatus::Active;
-    if which == Round::Unwatched && engine.file_marks.watched_count() >= snapshot.active_sessions {
-        return found;
-    }
+    let mut glances = engine.sessions_root.glances();
     for facts in snapshot.sessions.values() {
         let is_active = is_active(facts);
         let is_running = is_active && facts.container_status != ContainerStatus::Stopped;
-        if which == Round::Unwatched && (!is_running || engine.file_marks.is_watched(&facts.id)) {
+        // Before the glance: what is written and read in between was written just now, and no event of it was missed.
+        let known = engine.file_marks.known(&facts.id);
+        if which == Round::Unwatched && (!is_running || known.is_watched) {
             continue;
         }
-        let glance = |file| engine.sessions_root.glance(&facts.agent_group_id, &facts.id, file);
-        let outbound = glance(SessionFile::Outbound);
+        glances.turn_to(&facts.agent_group_id, &facts.id);
+        let outbound = glances.at(SessionFile::Outbound);
         found.findings.compared += 1;
-        if engine.file_marks.read(&facts.id).is_none_or(|read| read.file != outbound) {
+        if known.read.is_none_or(|read| read.file != outbound) {
             // A closed session that has nothing to say is nobody's business.
             if is_active || outbound.is_some() {
-                let changed = engine.file_marks.changed(&facts.id, !is_active, outbound);
+                let changed = known.changed(!is_active, outbound);
                 found.findings.unheard.add(changed.why_unheard(now));
                 found.changed.push(facts.id.clone());
             }
@@ -169,8 +178,7 @@ fn look_round(engine: &Engine, which: Round) -> Found {
         if which == Round::Unwatched || !is_active {
             continue;
         }
-        let resting = engine.file_marks.resting(&facts.id);
-        match resting.filter(|mark| mark.inbound == glance(SessionFile::Inbound)) {
+        match known.resting.filter(|mark| mark.inbound == glances.at(SessionFile::Inbound)) {
             None => found.restless.push(facts.id.clone()),
             Some(mark) if mark.heartbeat.is_some_and(|heartbeat| now.since(heartbeat) > ceiling) => {
                 let (session_id, agent_group_id) = (facts.id.clone(), facts.agent_group_id.clone());

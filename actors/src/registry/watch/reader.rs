@@ -100,8 +100,10 @@ impl Rescan {
 
 /// The active sessions whose `outbound.db` is not as it was when it was last read to its end, or may not be.
 fn sessions_that_may_have_changed(engine: &Engine) -> Vec<SessionId> {
-    let is_as_read = |facts: &SessionFacts| {
-        let found = engine.sessions_root.glance(&facts.agent_group_id, &facts.id, SessionFile::Outbound);
+    let mut glances = engine.sessions_root.glances();
+    let mut is_as_read = |facts: &SessionFacts| {
+        glances.turn_to(&facts.agent_group_id, &facts.id);
+        let found = glances.at(SessionFile::Outbound);
         engine.file_marks.read(&facts.id) == Some(ReadMark { file: found, is_firm: true })
     };
     let snapshot = engine.snapshot();

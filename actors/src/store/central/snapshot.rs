@@ -4,6 +4,7 @@ use crate::model::ids::{AgentGroupId, ChannelType, InvalidId, PlatformId, Sessio
 use crate::model::time::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::sql::is_missing_table;
+use indexmap::IndexMap;
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, Row};
 use std::collections::{HashMap, HashSet};
@@ -82,8 +83,9 @@ pub struct GroupFacts {
 pub struct CentralSnapshot {
     /// [`super::Central::data_version`] at or before that moment.
     pub version: i64,
-    /// All sessions.
-    pub sessions: HashMap<SessionId, SessionFacts>,
+    /// All sessions, in the order of the table: a round over all of them finds their files where the system made them,
+    /// side by side.
+    pub sessions: IndexMap<SessionId, SessionFacts>,
     /// How many of them are in use.
     pub active_sessions: usize,
     /// All agent groups.
@@ -217,6 +219,7 @@ impl Reader {
                 self.snapshot.sessions.insert(facts.id.clone(), facts);
             }
         }
+        self.snapshot.sessions.shrink_to_fit();
         Ok(())
     }
 

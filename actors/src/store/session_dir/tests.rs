@@ -186,3 +186,26 @@ fn a_renamed_folder_stays_the_folder_that_was_opened() {
     assert_eq!(fixture.directory.identity(SessionFile::Inbound).unwrap().unwrap().size, 4);
     assert!(super::proc_path(fixture.directory.as_fd()).join("inbound.db").exists());
 }
+
+#[test]
+fn glances_at_one_session_after_the_other_are_the_same_as_single_ones() {
+    let fixture = Fixture::new();
+    let other = SessionId::new("session-with-a-longer-name").unwrap();
+    fixture.root.create_session(&group(), &other).unwrap();
+    std::fs::write(fixture.path("outbound.db"), "one").unwrap();
+    std::fs::write(fixture.path("inbound.db"), "other").unwrap();
+    std::fs::write(fixture.path(&format!("../{other}/outbound.db")), "another").unwrap();
+    let mut glances = fixture.root.glances();
+    for session in [&other, &session(), &other] {
+        glances.turn_to(&group(), session);
+        for file in SessionFile::ALL {
+            assert_eq!(glances.at(file), fixture.root.glance(&group(), session, file), "{session} {file:?}");
+        }
+    }
+    assert_eq!(glances.at(SessionFile::Outbound).map(|found| found.size), Some(7));
+    glances.turn_to(&group(), &session());
+    assert_eq!(glances.at(SessionFile::Inbound).map(|found| found.size), Some(5));
+    std::fs::remove_file(fixture.path("inbound.db")).unwrap();
+    symlink(fixture.victim(), fixture.path("inbound.db")).unwrap();
+    assert_eq!(glances.at(SessionFile::Inbound), None, "a link is no usable file");
+}
