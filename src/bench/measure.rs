@@ -380,6 +380,8 @@ async fn boot(bench: &Bench) -> Result<Vec<Figure>, BenchError> {
 /// Watches a `serve` process that has nothing to do.
 fn idle(bench: &Bench) -> Result<Vec<Figure>, BenchError> {
     let world = make_world(bench, &sessions_only(bench))?;
+    // What was written within two seconds before it was read is looked at again by the next sweep: no session at rest.
+    world::age(world.path(), bench.sessions)?;
     let mut child = Command::new(std::env::current_exe()?)
         .args(["serve", "--log-format", "json", "--data"])
         .arg(world.path())
