@@ -25,6 +25,8 @@ use tempfile::TempDir;
 const ARRIVAL_DEADLINE: Duration = Duration::from_secs(120);
 /// Of how many sessions one has work when a host starts again.
 const BUSY_EVERY: usize = 100;
+/// After so many seconds in a row without work a host counts as idle.
+const QUIET_SECONDS: u32 = 5;
 /// How long an idle host is watched: two of its sweeps are within.
 const IDLE_WINDOW: Duration = Duration::from_secs(120);
 
@@ -406,12 +408,14 @@ fn watch_idle(child: &mut std::process::Child) -> Result<Vec<Figure>, BenchError
     std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
     let proc = PathBuf::from(format!("/proc/{}", child.id()));
     let mut before = process::cpu_seconds(&proc)?;
-    // Boot is over when a second costs next to nothing.
-    for _ in 0..120 {
+    // Boot is over when some seconds in a row cost next to nothing each.
+    let mut quiet = 0;
+    for _ in 0..180 {
         std::thread::sleep(Duration::from_secs(1));
         let now = process::cpu_seconds(&proc)?;
         let spent = now - std::mem::replace(&mut before, now);
-        if spent < 0.05 {
+        quiet = if spent < 0.05 { quiet + 1 } else { 0 };
+        if quiet == QUIET_SECONDS {
             break;
         }
     }

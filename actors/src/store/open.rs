@@ -38,6 +38,9 @@ const STATEMENTS_MAX: usize = 64;
 const CACHE_KIBIBYTES: i32 = 512;
 /// Looks at the clock while a schema is loaded: enough for some 500 objects.
 const SCHEMA_CHECKS_MAX: i64 = 4;
+/// So often a lock is tried again without a pause. A host that hears of a commit comes to its file before the writer, which
+/// may have lost the processor to it, has let go: a pause would take longer than that.
+const LOCK_YIELDS: i32 = 20;
 /// The first and shortest pause before a lock is tried again.
 const LOCK_PAUSE_MIN: Duration = Duration::from_micros(50);
 /// The longest one. A process that commits without a break leaves gaps of fractions of a millisecond: readers that
@@ -371,8 +374,12 @@ fn wait_for_lock(tries: i32) -> bool {
     if waited >= SESSION_LOCK_WAIT {
         return false;
     }
-    // Doubling every fourth try: a commit is seen within fractions of a millisecond, a long wait costs little.
-    let doublings = u32::try_from(tries / 4).unwrap_or(0).min(8);
+    let Some(pauses) = tries.checked_sub(LOCK_YIELDS).and_then(|pauses| u32::try_from(pauses).ok()) else {
+        std::thread::yield_now();
+        return true;
+    };
+    // Doubling every fourth time: a commit is seen within fractions of a millisecond, a long wait costs little.
+    let doublings = (pauses / 4).min(8);
     let pause = LOCK_PAUSE_MIN.saturating_mul(1 << doublings).min(LOCK_PAUSE_MAX);
     std::thread::sleep(pause.min(SESSION_LOCK_WAIT - waited));
     true
