@@ -77,7 +77,7 @@ impl Ledger {
         self.synced(commit.0).await
     }
 
-    /// Has a commit synced to the disk, without waiting for that: at most [`SYNC_SOON_PAUSE`] and the time of two syncs
+    /// Has a commit synced to the disk, without waiting for that: at most `SYNC_SOON_PAUSE` and the time of two syncs
     /// later it survives a power loss. After a sync that has failed it waits, like [`Ledger::on_disk`], until one succeeds.
     pub async fn on_disk_soon(&self, commit: Commit) -> Result<(), LedgerError> {
         let Commit(number) = commit;
