@@ -120,7 +120,8 @@ impl Drop for Turn {
     }
 }
 
-/// Starts a section outside the bound: for the ledger, of which at most one writer and one syncer exist.
+/// Starts work on a blocking thread at once. Whoever calls this bounds how much of it there is: here, and in the ledger, which
+/// has at most one writer and one syncer.
 pub fn start_dedicated(runtime: &Handle, section: impl FnOnce() + Send + 'static) {
     // Nobody waits for it by this handle.
     drop(runtime.spawn_blocking(section));
