@@ -15,9 +15,11 @@
 #![expect(unsafe_code, reason = "a VFS is a table of C functions; there is no safe way to provide one")]
 
 mod file;
+mod format;
 mod lock;
 
-pub(super) use file::{FileFormat, clear_failure, take_failure, transaction_started};
+pub(super) use file::{clear_failure, take_failure, transaction_started};
+pub(super) use format::FileFormat;
 
 use crate::store::error::StoreError;
 use crate::store::session_dir::{FileIdentity, SessionFile};

@@ -1,5 +1,6 @@
 //! What the VFS does with files, in safe Rust. Return values are SQLite's result codes.
 
+use super::format::{FileFormat, HEADER_BYTES};
 use super::lock::{self, LockKind, PENDING_BYTE, RESERVED_BYTE, SHARED_FIRST, SHARED_SIZE};
 use crate::store::error::StoreError;
 use crate::store::session_dir::{
@@ -19,11 +20,6 @@ use std::time::Instant;
 const JOURNAL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Where the change counter stands in a database file.
 const CHANGE_COUNTER_OFFSET: u64 = 24;
-/// The header of a database file.
-const HEADER_BYTES: usize = 100;
-/// Where a header says how the file is laid out: page size and versions; schema format; vacuum mode and encoding; vacuum
-/// mode again.
-const FORMAT_RANGES: [std::ops::Range<usize>; 4] = [16..24, 44..48, 52..60, 64..68];
 /// The kinds of files that SQLite may ask for.
 const FILE_KINDS: c_int = 0x000F_FF00;
 
@@ -78,20 +74,6 @@ impl Place {
     fn database_status(&self) -> Option<fs::Stat> {
         let database = self.file.database_of_journal()?;
         fs::statat(self.directory, database.name(), AtFlags::SYMLINK_NOFOLLOW).ok()
-    }
-}
-
-/// What a database file's header says of its layout, which a connection takes over when it opens the file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in crate::store) struct FileFormat([u8; 24]);
-
-impl FileFormat {
-    /// The size of a page in bytes.
-    pub(in crate::store) fn page_bytes(&self) -> u32 {
-        match u16::from_be_bytes([self.0[0], self.0[1]]) {
-            1 => 65_536,
-            bytes => u32::from(bytes),
-        }
     }
 }
 
@@ -432,10 +414,7 @@ impl OpenFile {
         let mut header = [0; HEADER_BYTES];
         read_at(file.as_fd(), &mut header, 0)
             .map_err(|errno| io_error(format!("cannot read {name}"), errno))?;
-        let mut format = FileFormat::default();
-        let bytes = FORMAT_RANGES.into_iter().flatten().filter_map(|index| header.get(index));
-        format.0.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
-        Ok(format)
+        Ok(FileFormat::of(&header))
     }
 
     /// See [`super::change_counter`].
