@@ -214,15 +214,20 @@ impl Engine {
     }
 
     /// Whether an agent runs: what the runtime knows, else what `v2.db` says.
-    pub async fn agent_state(&self, agent: &AgentSession) -> AgentState {
+    ///
+    /// Somebody may start agents and not write it there: that one is stopped is not believed of an agent that showed
+    /// a sign of life a moment ago.
+    pub async fn agent_state(&self, agent: &AgentSession, heartbeat: Option<Timestamp>) -> AgentState {
         match self.runtime.is_running(agent).await {
             Running::Yes { since } => AgentState::Running { since },
             Running::No => AgentState::Stopped,
             Running::Unknown => {
                 let snapshot = self.snapshot();
+                let is_silent = heartbeat
+                    .is_none_or(|heartbeat| self.now().since(heartbeat) > self.settings.claim_stale_after);
                 match snapshot.sessions.get(&agent.session_id).map(|session| session.container_status) {
-                    Some(ContainerStatus::Stopped) => AgentState::Stopped,
-                    Some(ContainerStatus::Running | ContainerStatus::Idle) | None => AgentState::Unknown,
+                    Some(ContainerStatus::Stopped) if is_silent => AgentState::Stopped,
+                    _ => AgentState::Unknown,
                 }
             }
         }

@@ -116,6 +116,28 @@ async fn a_stale_claim_is_reset_once_later_each_time_and_given_up_in_the_end() {
     assert_eq!(status(&agent, "in-1"), "failed");
 }
 
+/// Somebody starts agents and writes nothing about it into `v2.db`.
+#[actix_rt::test]
+async fn that_an_agent_is_stopped_is_not_believed_while_its_heart_beats() {
+    let data = DataDir::new();
+    let agent = data.session(SessionSpec::new("ag-main").id("sess-a").chat("slack", "slack:C1").stopped());
+    agent.receive("in-1", "hello");
+    let mut host = TestHost::new(data.path());
+    let clock = VirtualClock::starting_at_text("2026-11-22T12:00:00Z");
+    host.clock = clock.clone();
+    claim(&agent, "in-1", clock.now());
+    agent.heartbeat(clock.now());
+    host.drain().await;
+    assert_eq!(row(&agent, "in-1").tries, Some(0), "it works on the message");
+    clock.step_ms(61_000);
+    host.drain().await;
+    assert_eq!(row(&agent, "in-1").tries, Some(1), "it was not heard of since");
+    agent.receive("in-2", "hello");
+    claim(&agent, "in-2", clock.now());
+    host.drain().await;
+    assert_eq!(row(&agent, "in-2").tries, Some(1), "silent and called stopped: nobody works on it");
+}
+
 #[actix_rt::test]
 async fn what_the_agent_acknowledged_is_noted_as_it_said() {
     let data = DataDir::new();

@@ -119,8 +119,10 @@ impl Relay {
         let facts = self.open_session(&session).await?;
         let agent = AgentSession { session_id: session.clone(), agent_group_id: facts.agent_group_id };
         let engine = Arc::clone(self.engine());
-        let state =
-            self.at_home(WhenCallerGoes::Abort, move || async move { engine.agent_state(&agent).await });
+        // Without its heartbeat: one that was called stopped and lives hears the answer as a message; the other way
+        // round nobody would.
+        let state = self
+            .at_home(WhenCallerGoes::Abort, move || async move { engine.agent_state(&agent, None).await });
         let is_gone = state.await.ok_or(OperationError::Ended)? == AgentState::Stopped;
         let enqueued = self.enqueue(session, message(&question, &answer, is_gone)).await?;
         self.read(move |engine| engine.central.remove_question(&question)).await?;

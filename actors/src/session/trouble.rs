@@ -185,14 +185,12 @@ async fn roll_back_if_unused(
 ) -> Result<bool, StepError> {
     let now = context.engine.now();
     let ceiling = context.engine.settings.claim_stale_after;
-    let is_unused = match upkeep::agent_state(context).await {
+    let heartbeat = context.with_store(store, |store, _| store.directory()?.heartbeat()).await?;
+    let is_unused = match upkeep::agent_state(context, heartbeat).await {
         AgentState::Stopped => true,
         AgentState::Running { .. } => false,
         // Nobody knows: an agent without a recent sign of life is taken for dead.
-        AgentState::Unknown => {
-            let heartbeat = context.with_store(store, |store, _| store.directory()?.heartbeat()).await?;
-            heartbeat.is_none_or(|heartbeat| now.since(heartbeat) > ceiling)
-        }
+        AgentState::Unknown => heartbeat.is_none_or(|heartbeat| now.since(heartbeat) > ceiling),
     };
     if is_unused {
         context.with_store(store, |store, _| store.roll_back_outbound()).await?;

@@ -109,7 +109,7 @@ pub(super) async fn upkeep(
         due_at: seen.due.next.at,
         tasks: seen.tasks,
     });
-    let agent = agent_state(context).await;
+    let agent = agent_state(context, seen.heartbeat).await;
     let planned = runs::plan(context, seen.runs.to_plan).await?;
     let moved_ahead = planned.moved.iter().filter(|(_, next)| next.at > now).count();
     let facts = Facts {
@@ -320,8 +320,8 @@ fn claimed_at(claim: &Ack) -> String {
 }
 
 /// Whether the session's agent runs.
-pub(super) async fn agent_state(context: &StepContext) -> AgentState {
-    context.engine.agent_state(&agent_session(context)).await
+pub(super) async fn agent_state(context: &StepContext, heartbeat: Option<Timestamp>) -> AgentState {
+    context.engine.agent_state(&agent_session(context), heartbeat).await
 }
 
 fn agent_session(context: &StepContext) -> AgentSession {
