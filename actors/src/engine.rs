@@ -223,14 +223,18 @@ impl Engine {
             Running::No => AgentState::Stopped,
             Running::Unknown => {
                 let snapshot = self.snapshot();
-                let is_silent = heartbeat
-                    .is_none_or(|heartbeat| self.now().since(heartbeat) > self.settings.claim_stale_after);
                 match snapshot.sessions.get(&agent.session_id).map(|session| session.container_status) {
-                    Some(ContainerStatus::Stopped) if is_silent => AgentState::Stopped,
-                    _ => AgentState::Unknown,
+                    Some(ContainerStatus::Stopped) if self.is_silent(heartbeat) => AgentState::Stopped,
+                    Some(ContainerStatus::Stopped | ContainerStatus::Running | ContainerStatus::Idle)
+                    | None => AgentState::Unknown,
                 }
             }
         }
+    }
+
+    /// Whether an agent of which the runtime knows nothing has shown no sign of life of late.
+    pub fn is_silent(&self, heartbeat: Option<Timestamp>) -> bool {
+        heartbeat.is_none_or(|heartbeat| self.now().since(heartbeat) > self.settings.claim_stale_after)
     }
 
     /// A guard for a new life of an actor.

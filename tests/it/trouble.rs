@@ -138,8 +138,18 @@ async fn what_a_killed_agent_left_half_written_is_rolled_back_when_no_agent_runs
 
 #[actix_rt::test]
 async fn beside_a_living_agent_a_hot_journal_is_left_alone_and_only_its_session_waits() {
+    check_that_it_waits(spec("sess-a")).await;
+}
+
+/// Somebody starts agents and writes nothing about it into `v2.db`.
+#[actix_rt::test]
+async fn beside_a_living_agent_that_is_called_stopped_a_hot_journal_is_left_alone_too() {
+    check_that_it_waits(spec("sess-a").stopped()).await;
+}
+
+async fn check_that_it_waits(living: SessionSpec) {
     let data = DataDir::new();
-    let (agent, other) = (session(&data, "sess-a"), session(&data, "sess-b"));
+    let (agent, other) = (data.session(living), session(&data, "sess-b"));
     let mut ids = vec![agent.text("before the kill")];
     Other::killed_in_mid_commit(&agent);
     agent.heartbeat(now());

@@ -183,14 +183,12 @@ async fn roll_back_if_unused(
     context: &StepContext,
     store: &mut Option<OwnedStore>,
 ) -> Result<bool, StepError> {
-    let now = context.engine.now();
-    let ceiling = context.engine.settings.claim_stale_after;
     let heartbeat = context.with_store(store, |store, _| store.directory()?.heartbeat()).await?;
     let is_unused = match upkeep::agent_state(context, heartbeat).await {
         AgentState::Stopped => true,
         AgentState::Running { .. } => false,
         // Nobody knows: an agent without a recent sign of life is taken for dead.
-        AgentState::Unknown => heartbeat.is_none_or(|heartbeat| now.since(heartbeat) > ceiling),
+        AgentState::Unknown => context.engine.is_silent(heartbeat),
     };
     if is_unused {
         context.with_store(store, |store, _| store.roll_back_outbound()).await?;
